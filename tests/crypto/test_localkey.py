@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from stanch.crypto import SigningKey
-from stanch.crypto.localkey import load_local_key, save_local_key
+from stanch.crypto.localkey import is_locked, load_local_key, local_key_id, save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import DecryptionFailed, InvalidInput, NotAuthenticated
 
@@ -32,7 +32,8 @@ def load(path, text="right"):
 def test_the_key_comes_back_and_says_whether_it_was_locked(saved):
     found = load(saved)
     assert found.key.seed == KEY.seed
-    assert found.locked == ("locked" in json.loads(saved.read_bytes()))
+    assert found.locked == ("locked" in json.loads(saved.read_bytes())) == is_locked(saved)
+    assert local_key_id(saved) == KEY.key_id
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
 
 
@@ -56,6 +57,24 @@ def test_a_locked_key_needs_its_passphrase(tmp_path):
         load_local_key(tmp_path / "k")
     with pytest.raises(DecryptionFailed):
         load(tmp_path / "k", "wrong")
+
+
+def test_a_lock_is_bound_to_the_format_and_the_public_key(tmp_path, monkeypatch):
+    # docs/spec/small-formats.md: the associated data of the lock.
+    bound, lock = [], Passphrase.lock
+    monkeypatch.setattr(Passphrase, "lock", lambda self, secret, aad: bound.append(aad) or lock(self, secret, aad=aad))
+    save_local_key(tmp_path / "k", KEY, passphrase=Passphrase("right"))
+    public = json.loads((tmp_path / "k").read_bytes())["public"]
+    assert bound == [b"stanch/local-key/v1\0" + public.encode()]
+
+
+def test_a_lock_with_a_field_too_many_is_refused(tmp_path):
+    save_local_key(tmp_path / "k", KEY, passphrase=Passphrase("right"))
+    document = json.loads((tmp_path / "k").read_bytes())
+    for change in ({"more": "x"}, {"more": [1]}):
+        (tmp_path / "k").write_text(json.dumps(document | {"locked": document["locked"] | change}))
+        with pytest.raises(InvalidInput, match="expected the fields"):
+            load(tmp_path / "k")
 
 
 def test_a_plain_key_asks_for_no_passphrase(tmp_path):
@@ -83,6 +102,9 @@ def test_a_damaged_file_is_refused_and_not_quoted(change, tmp_path):
     (tmp_path / "k").write_text(json.dumps(document | change))
     with pytest.raises(InvalidInput) as caught:
         load(tmp_path / "k")
+    if change.keys() & {"format", "public"}:
+        with pytest.raises(InvalidInput):
+            local_key_id(tmp_path / "k")
     assert document["secret"] not in f"{caught.value.what} {caught.value.why}"
 
 

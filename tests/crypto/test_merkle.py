@@ -1,5 +1,6 @@
 """Every tree up to 20 leaves, every index, every pair of sizes; then every single change to a proof."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stanch.crypto import (
     verify_consistency,
     verify_inclusion,
 )
+from stanch.crypto.merkle import node_hash
 from stanch.errors import InvalidInput, ProofInvalid
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "crypto" / "merkle.json").read_text())
@@ -28,7 +30,7 @@ ROOTS = [merkle_root(TREE[:n]) for n in range(LARGEST + 1)]
 
 @pytest.mark.parametrize(("size", "root"), VECTORS["roots"].items())
 def test_roots_match_the_published_vectors(size, root):
-    assert merkle_root(LEAVES[: int(size)]).hex() == root
+    assert merkle_root([leaf_hash(bytes.fromhex(leaf)) for leaf in VECTORS["leaves"][: int(size)]]).hex() == root
 
 
 def test_paths_match_the_published_vectors():
@@ -98,10 +100,63 @@ def test_size_zero_extends_to_everything_but_from_its_own_root_only():
         verify_consistency(0, EMPTY_ROOT, 5, ROOTS[5], [ROOTS[1]])
 
 
-@pytest.mark.parametrize(("index", "size"), [(-1, 4), (4, 4), (0, 0), (0, 2**63)])
-def test_impossible_positions_are_refused(index, size):
+def test_a_tree_has_fewer_than_2_to_the_63_leaves():
+    path = [bytes([n]) * 32 for n in range(63)]
+    root = functools.reduce(node_hash, path, TREE[0])
+    verify_inclusion(TREE[0], 0, 2**63 - 1, path, root)
+    verify_consistency(1, TREE[0], 2**63 - 1, root, path)
+    assert Frontier(2**63 - 1, tuple(path)).size == 2**63 - 1
     with pytest.raises(ProofInvalid):
-        verify_inclusion(TREE[0], index, size, [], TREE[0])
+        verify_inclusion(TREE[0], 0, 2**63, path, root)
+    with pytest.raises(ProofInvalid):
+        verify_consistency(1, TREE[0], 2**63, root, path)
+    with pytest.raises(InvalidInput):
+        Frontier(2**63, (TREE[0],))
+
+
+def test_no_path_leads_to_an_impossible_position():
+    """Each path fits its root, if only its hashes are looked at: a root does not say how many leaves are below it."""
+    first, last = inclusion_path(TREE[:4], 0), inclusion_path(TREE[:4], 3)
+    for leaf, index, size, path, root in (
+        (TREE[3], -1, 4, last, ROOTS[4]),
+        (TREE[0], 4, 4, first, ROOTS[4]),
+        (TREE[0], 0, 0, [], TREE[0]),
+        (TREE[1], 0, 1, [TREE[0]], ROOTS[2]),
+        (TREE[0], 0, 4, [TREE[1]], ROOTS[2]),
+    ):
+        with pytest.raises(ProofInvalid):
+            verify_inclusion(leaf, index, size, path, root)
+    a, b, c = TREE[:3]
+    path = consistency_path(TREE[:4], 3)
+    for old_size, old_root, size, root, nodes in (
+        (-1, node_hash(c, a), 3, node_hash(c, node_hash(a, b)), [a, b, c]),
+        (5, a, 3, node_hash(node_hash(a, b), c), [a, b, c]),
+        (3, node_hash(a, ROOTS[3]), 4, node_hash(a, ROOTS[4]), [*path, a]),
+        (3, ROOTS[3], 8, ROOTS[4], path),
+        (3, ROOTS[3], 4, ROOTS[4], []),
+        (3, ROOTS[3], 3, ROOTS[4], []),
+        (3, ROOTS[3], 3, ROOTS[3], [a]),
+    ):
+        with pytest.raises(ProofInvalid):
+            verify_consistency(old_size, old_root, size, root, nodes)
+
+
+def test_a_hash_of_another_length_is_refused_though_the_bytes_together_are_the_same():
+    left, right = TREE[0] + TREE[1][:1], TREE[1][1:]
+    assert node_hash(left, right) == ROOTS[2]
+    with pytest.raises(ProofInvalid, match="32 bytes"):
+        verify_inclusion(left, 0, 2, [right], ROOTS[2])
+    with pytest.raises(ProofInvalid, match="32 bytes"):
+        verify_consistency(1, left, 2, ROOTS[2], [right])
+
+
+def test_there_are_paths_of_leaves_and_trees_inside_alone():
+    for index in (-1, 4):
+        with pytest.raises(InvalidInput):
+            inclusion_path(TREE[:4], index)
+    for size in (-1, 5):
+        with pytest.raises(InvalidInput):
+            consistency_path(TREE[:4], size)
 
 
 @given(st.lists(st.binary(max_size=4), max_size=40), st.data())
@@ -115,7 +170,7 @@ def test_appending_in_any_batches_gives_the_same_tree(items, data):
     assert Frontier.parse(frontier.size, frontier.to_bytes()) == frontier
 
 
-@pytest.mark.parametrize(("size", "data"), [(1, b""), (1, bytes(31)), (2, bytes(64)), (-1, b"")])
+@pytest.mark.parametrize(("size", "data"), [(1, b""), (1, bytes(31)), (2, bytes(64)), (-1, b""), (-1, bytes(32))])
 def test_a_frontier_that_does_not_fit_its_size_is_refused(size, data):
     with pytest.raises(InvalidInput):
         Frontier.parse(size, data)

@@ -1,3 +1,5 @@
+"""Passphrases: real Argon2id at its real costs, and every way in which a lock stays shut."""
+
 import threading
 import unicodedata
 
@@ -28,6 +30,7 @@ def test_round_trip(stanza):
     provider = Passphrase("correct horse battery staple")
     assert provider.unwrap(stanza, CONTEXT) == ROOT
     assert provider.describe().names(stanza)
+    assert (provider.describe().key_id, provider.describe().recipient) == (None, "passphrase:")
 
 
 def test_argon2id_agrees_with_rfc_9106():
@@ -83,6 +86,34 @@ def test_costs_out_of_range_and_malformed_fields_are_refused_before_any_work(sta
     monkeypatch.setattr(Passphrase, "_stretch", lambda *_: pytest.fail("the passphrase was stretched"))
     with pytest.raises(InvalidInput):
         Passphrase("x").unwrap(with_field(stanza, name, value), CONTEXT)
+
+
+@pytest.mark.parametrize(("name", "value"), [("t", 16), ("m_kib", 1 << 20), ("p", 16)])
+def test_the_highest_costs_are_accepted(stanza, monkeypatch, name, value):
+    asked = []
+
+    def stretch(_self, _salt, costs):
+        asked.append(costs)
+        return bytes(32), bytes(32)
+
+    monkeypatch.setattr(Passphrase, "_stretch", stretch)
+    with pytest.raises(DecryptionFailed):
+        Passphrase("x").unwrap(with_field(stanza, name, value), CONTEXT)
+    assert asked == [{"t": 3, "m_kib": 65536, "p": 4} | {name: value}]
+
+
+def test_a_file_holds_a_passphrase_and_perhaps_a_newline(tmp_path, monkeypatch):
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", {"t": (1, 16), "m_kib": (64, 1 << 20), "p": (1, 16)})
+    path = tmp_path / "passphrase"
+    path.touch(0o600)
+    for data, text in ((b"x y\n", "x y"), (b" x", " x"), (b"x\n\n", "x\n"), ("caf\u00e9".encode(), "caf\u00e9")):
+        path.write_bytes(data)
+        fields = Passphrase.read(path).lock(ROOT, aad=b"a")
+        assert Passphrase(text).unlock(fields, b"a") == ROOT
+    for data, words in ((b"\n", "at least one character"), (b"\xff", "UTF-8 text")):
+        path.write_bytes(data)
+        with pytest.raises(InvalidInput, match=words):
+            Passphrase.read(path)
 
 
 def test_a_missing_field_or_another_type_is_refused(stanza):

@@ -162,6 +162,7 @@ def test_a_signature_holds_for_its_message_and_key_only(kind):
     key = SigningKey.generate(kind)
     signature = key.sign(b"message")
     public = VerifyKey.from_pem(key.public.to_pem())
+    assert VerifyKey.from_pem(key.public.to_pem().decode()) == public != public.key_id
     public.verify(signature, b"message")
     assert public == key.public
     assert public.key_id == key.key_id
@@ -229,6 +230,21 @@ def test_ed25519_matches_rfc_8032_test_1():
     assert key.public.raw.hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
     assert key.sign(b"").hex().startswith("e5564300c360ac729086e2cc806e828a")
     assert VerifyKey.from_raw_ed25519(key.public.raw) == key.public
+    with pytest.raises(InvalidInput, match="expected 32 bytes, found 31"):
+        VerifyKey.from_raw_ed25519(key.public.raw[:-1])
+    assert key.seed.hex().startswith("9d61b19d")
+
+
+@pytest.mark.parametrize("kind", ["p256", "mldsa65"])
+def test_only_an_ed25519_key_has_a_seed_of_ours(kind):
+    with pytest.raises(InvalidInput, match="only an Ed25519 key"):
+        _ = SigningKey.generate(kind).seed
+
+
+def test_a_keys_name_is_a_digest_of_kind_and_public_bytes():
+    key = SigningKey.from_seed(bytes(range(32))).public
+    framed = b"\0\0\0\x10stanch/key-id/v1" + b"\0\0\0\x07ed25519" + b"\0\0\0\x20" + key.raw
+    assert key.key_id == f"ed25519:{sha256(framed).hex()[:32]}"
 
 
 def test_a_key_file_is_private_and_never_replaced(tmp_path):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -380,7 +381,62 @@ def test_a_token_that_does_not_answer_is_not_waited_for(softhsm, monkeypatch):
             key.wrap(ROOT, CONTEXT)
         assert time.monotonic() - began < 5
     for thread in set(threading.enumerate()) - known:
+        assert thread.daemon  # nor is it waited for when the program ends
         thread.join()
+
+
+def test_a_token_is_known_by_everything_that_the_uri_says_of_it(softhsm):
+    uri = softhsm.key()
+    with softhsm.open() as session:
+        token = session.token
+    for name, value in (("manufacturer", token.manufacturer_id), ("serial", token.serial), ("model", token.model)):
+        named = uri.replace("pkcs11:", f"pkcs11:{name}={quote(value, safe='')};")
+        parse_recipient(named).wrap(ROOT, CONTEXT)
+        with pytest.raises(KeyUnavailable, match="expected one such token, found 0"):
+            parse_recipient(named.replace(f"{name}=", f"{name}=x")).wrap(ROOT, CONTEXT)
+
+
+def test_a_secret_that_is_no_aes_key_is_refused(softhsm):
+    import pkcs11 as library  # noqa: PLC0415 - a part that may be missing
+
+    attribute = library.Attribute
+    with softhsm.open() as session:
+        session.create_object(
+            {
+                attribute.CLASS: library.ObjectClass.SECRET_KEY, attribute.KEY_TYPE: library.KeyType.GENERIC_SECRET,
+                attribute.VALUE: bytes(32), attribute.LABEL: "generic", attribute.TOKEN: True,
+                attribute.SENSITIVE: True, attribute.EXTRACTABLE: False,
+            }
+        )  # fmt: skip
+    with pytest.raises(InvalidInput, match="expected an AES-256 key"):
+        parse_recipient(softhsm.uri("generic")).wrap(ROOT, CONTEXT)
+
+
+@pytest.mark.parametrize("size", [31, 33])
+def test_what_a_token_returns_has_its_length(size, monkeypatch):
+    pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
+    key = pkcs11.Pkcs11Key("pkcs11:token=a;object=b")
+    monkeypatch.setattr(key, "_on_token", lambda _act: bytes(48))
+    stanza = key.wrap(ROOT, CONTEXT)
+    monkeypatch.setattr(key, "_on_token", lambda _act: bytes(size))
+    with pytest.raises(KeyUnavailable, match="ciphertext of a wrong length"):
+        key.wrap(ROOT, CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        key.unwrap(stanza, CONTEXT)
+
+
+def test_a_pin_is_text_in_a_file_of_its_own(save, monkeypatch):
+    pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
+    for variable in (pkcs11.MODULE_VARIABLE, pkcs11.PIN_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    path, uri = save("1234"), "pkcs11:token=a;object=b"
+    with pytest.raises(KeyUnavailable, match="the PIN's file is not named"):
+        pkcs11.Pkcs11Key(uri).wrap(ROOT, CONTEXT)
+    with pytest.raises(KeyUnavailable, match="module is not named"):
+        pkcs11.Pkcs11Key(f"{uri}?pin-source=file:{path}").wrap(ROOT, CONTEXT)
+    path.write_bytes(b"\xff")
+    with pytest.raises(InvalidInput, match="a PIN is UTF-8 text"):
+        pkcs11.Pkcs11Key(f"{uri}?pin-source=file:{path}").wrap(ROOT, CONTEXT)
 
 
 def test_a_key_that_could_leave_the_token_is_refused(softhsm):

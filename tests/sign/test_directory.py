@@ -29,6 +29,7 @@ from stanch.sign import (
     verify_directory,
 )
 from stanch.sign.directory import MODEL_SIGNATURE_TYPE, SIGNATURE_NAME
+from stanch.sign.files import Piece, hash_pieces, open_regular
 from stanch.sign.resources import read_resources
 from stanch.terms import Digest
 
@@ -89,7 +90,7 @@ def test_every_difference_is_named_at_once(model):
     assert error.missing == ("a/c/d",)
     assert error.unlisted == ("a/c/new\x1b.py",)
     assert "\x1b" not in error.why
-    assert all(name in error.why for name in ("a.txt", "a/b.bin", "empty", "a/c/d", "new"))
+    assert error.why.startswith("changed: a.txt, a/b.bin, empty; missing: a/c/d; unlisted: 'a/c/new")
 
 
 def test_a_special_file_is_never_opened(model):
@@ -108,6 +109,10 @@ def test_a_stranger_and_a_key_of_another_kind_are_refused(model):
     for other in (SigningKey.from_seed(bytes(32)), SigningKey.generate("mldsa65")):
         with pytest.raises(InvalidInput, match="P-256"):
             sign_directory(model, other)
+    for kind in ("p384", "p521"):
+        key = SigningKey.generate(kind)
+        verified = verify_directory(model, sign_directory(model, key), TrustedKeys((key.public,)))
+        assert verified.signer_key_ids == (key.key_id,)
 
 
 def test_what_cannot_be_signed(model, tmp_path):
@@ -159,6 +164,59 @@ def test_only_a_signature_over_the_same_files_may_lie_under_its_name(model):
         assert caught.value.unlisted == (SIGNATURE_NAME,)
 
 
+@pytest.mark.parametrize("put", [Path.symlink_to, lambda path, _: os.mkfifo(path)], ids=["link", "pipe"])
+def test_what_lies_under_the_signatures_name_is_a_regular_file(model, tmp_path, put):
+    bundle = sign_directory(model, KEY)
+    (tmp_path / "kept.sig").write_bytes(bundle.to_bytes())
+    put(model / SIGNATURE_NAME, tmp_path / "kept.sig")
+    with pytest.raises(DirectoryMismatch) as caught:
+        verify_directory(model, bundle, TRUSTED)
+    assert caught.value.changed == (SIGNATURE_NAME,)
+
+
+def test_a_folder_under_the_signatures_name_hides_nothing(model):
+    bundle = sign_directory(model, KEY)
+    (model / SIGNATURE_NAME).mkdir()
+    (model / SIGNATURE_NAME / "x").write_bytes(b"")
+    with pytest.raises(DirectoryMismatch) as caught:
+        verify_directory(model, bundle, TRUSTED)
+    assert caught.value.unlisted == (f"{SIGNATURE_NAME}/x",)
+
+
+def test_a_snapshot_in_the_hubs_cache_is_verified_with_its_signature_inside(model, tmp_path):
+    blobs, snapshot = tmp_path / "models--acme--bot/blobs", tmp_path / "models--acme--bot/snapshots/main"
+    bundle = sign_directory(model, KEY)
+    blobs.mkdir(parents=True)
+    for number, (name, data) in enumerate([*FILES.items(), (SIGNATURE_NAME, bundle.to_bytes())]):
+        (blobs / f"{number:040x}").write_bytes(data)
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(os.path.relpath(blobs / f"{number:040x}", (snapshot / name).parent))
+    files = tuple(sorted(FILES, key=str.encode))
+    assert verify_directory(snapshot, bundle, TRUSTED).files == files
+    assert sign_directory(snapshot, KEY).payload != bundle.payload  # by the folder's name alone
+    (snapshot / "a.txt").unlink()
+    (snapshot / "a.txt").symlink_to(tmp_path / "bot/a.txt")
+    with pytest.raises(DirectoryMismatch) as caught:
+        verify_directory(snapshot, bundle, TRUSTED)
+    assert caught.value.changed == ("a.txt",)
+
+
+def test_a_long_list_of_differences_is_cut(model):
+    bundle = sign_directory(model, KEY)
+    for n in range(52):
+        (model / f"new-{n:02}").write_bytes(b"")
+    with pytest.raises(DirectoryMismatch, match="52 files are not") as caught:
+        verify_directory(model, bundle, TRUSTED)
+    assert len(caught.value.unlisted) == 52
+    assert caught.value.why.startswith("unlisted: new-00, ")
+    assert caught.value.why.endswith(", new-49 and 2 more")
+    for name in ("new-50", "new-51"):
+        (model / name).unlink()
+    with pytest.raises(DirectoryMismatch, match="50 files are not") as caught:
+        verify_directory(model, bundle, TRUSTED)
+    assert caught.value.why.endswith(", new-49")
+
+
 def test_a_threshold_needs_several_signers_of_one_payload(model):
     bundle, second = sign_directory(model, KEY), sign_directory(model, OTHER)
     both = TrustedKeys((KEY.public, OTHER.public), threshold=2)
@@ -186,6 +244,10 @@ CHANGES = {
     "extra": lambda p: p["resources"][0].update(size=1),
     "no shard size": lambda p: p["serialization"].update(method="shards"),
     "half a shard": lambda p: p["serialization"].update(method="shards", shard_size=0.5),
+    "upper case": lambda p: p["resources"][0].update(digest="AB" * 32),
+    "a gap": lambda p: p["resources"][0].update(digest="ab " * 32),
+    "no name": lambda p: p["resources"][0].pop("name"),
+    "nothing said of links": lambda p: p["serialization"].pop("allow_symlinks"),
 }
 
 
@@ -196,10 +258,10 @@ def test_a_signed_list_that_breaks_the_format_is_refused(model, change):
         verify_directory(model, bundle, TRUSTED)
 
 
-def shards(*names):
+def shards(*names, size=10.0):
     return {
-        "serialization": {"method": "shards", "hash_type": "sha256", "shard_size": 10.0, "allow_symlinks": False},
-        "resources": [{"name": name, "algorithm": "sha256-sharded-10", "digest": "00" * 32} for name in names],
+        "serialization": {"method": "shards", "hash_type": "sha256", "shard_size": size, "allow_symlinks": False},
+        "resources": [{"name": name, "algorithm": f"sha256-sharded-{size:.0f}", "digest": "00" * 32} for name in names],
     }
 
 
@@ -212,10 +274,45 @@ def test_shards_must_cover_a_file_from_its_start_without_hole():
         ["a:0:11"],
         ["a:0:10", "a:0:10"],
         ["a:3:2"],
+        ["a:0:5", "a:5:10"],
+        ["a:0:0"],
+        ["a:00:3"],
+        ["a:0:03"],
+        [":0:3"],
         ["a"],
     ):
         with pytest.raises(InvalidInput):
             read_resources(shards(*names))
+
+
+def test_shards_have_a_whole_size_and_end_where_numbers_do():
+    largest = 2**53 - 1
+    for size in (1, 2, 2**52, largest):
+        (resource,) = read_resources(shards(f"a:0:{size}", size=size))[1]
+        assert (resource.piece.start, resource.piece.end) == (0, size)
+    read_resources(shards(f"a:0:{2**52}", f"a:{2**52}:{largest}", size=2**52))
+    with pytest.raises(InvalidInput):
+        read_resources(shards(f"a:0:{2**52}", f"a:{2**52}:{largest + 1}", size=2**52))
+    with pytest.raises(InvalidInput) as caught:
+        read_resources(shards("a:0:5", "a:5:5", size=5))
+    assert caught.value.why == "a shard has another length than shard_size"
+    for size in (0, -1, 10.5, float(2**53), True, "10", None):
+        predicate = shards("a:0:1")
+        predicate["serialization"]["shard_size"] = size
+        with pytest.raises(InvalidInput) as caught:
+            read_resources(predicate)
+        assert caught.value.why == "shard_size is not a positive integer"
+
+
+def test_a_list_has_a_million_resources_at_most(monkeypatch):
+    with pytest.raises(InvalidInput) as caught:
+        read_resources(shards())
+    assert caught.value.why == "expected 1 to 1000000 resources"
+    monkeypatch.setattr("stanch.sign.resources._MAX_RESOURCES", 3)
+    names = [f"{name}:0:1" for name in "abcd"]
+    assert len(read_resources(shards(*names[:3]))[1]) == 3
+    with pytest.raises(InvalidInput):
+        read_resources(shards(*names))
 
 
 def test_a_subject_that_is_not_its_lists_digest_is_refused(model):
@@ -223,6 +320,29 @@ def test_a_subject_that_is_not_its_lists_digest_is_refused(model):
     other = replace(statement, subjects=(Subject("bot", Digest.sha256(b"")),))
     with pytest.raises(PolicyViolation, match="own list"):
         verify_directory(model, sign_statement(other, KEY), TRUSTED)
+
+
+def test_only_a_regular_file_is_opened_and_nothing_stays_open(tmp_path, open_here):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe", "missing"):
+        with pytest.raises(InvalidInput, match=name):
+            open_regular(tmp_path, name)
+    assert open_here() == []
+    os.close(open_regular(tmp_path, "file"))
+
+
+def test_a_piece_ends_where_it_says_or_where_its_file_does(tmp_path):
+    data = bytes(range(251)) * 8400  # more than two buffers
+    (tmp_path / "f").write_bytes(data)
+    size = len(data)
+    spans = [(0, None), (5, None), (size, None), (5, 9), (0, 1 << 20), (3, (1 << 20) + 4), (0, size), (1, size)]
+    hashed = hash_pieces(tmp_path, [Piece("f", start, end) for start, end in spans], "sha256")
+    assert hashed == [sha256(data[start:end]) for start, end in spans]
+    short = [Piece("f", 0, size + 1), Piece("f", size, size + 1), Piece("f", size + 5, size + 6)]
+    assert hash_pieces(tmp_path, short, "sha256") == [None, None, None]
 
 
 JSON = st.recursive(

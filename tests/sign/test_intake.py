@@ -52,16 +52,22 @@ def tarred(data, form=tarfile.GNU_FORMAT):
     return target.getvalue()
 
 
-def saved(array):
+def saved(array, version=None):
     target = io.BytesIO()
-    np.save(target, array, allow_pickle=True)
+    np.lib.format.write_array(target, array, version, allow_pickle=True)
     return target.getvalue()
 
 
+def headed(text):
+    """Return a NumPy file with this header."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")
+
+
 def old_tar(data):
-    """Return a tar as written before the ustar magic existed."""
+    """Return a tar as written before the ustar magic existed, with a name that is no UTF-8."""
     block = bytearray(tarred(data))
     block[257:265] = bytes(8)
+    block[:1] = b"\xff"
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block[:512])
     return bytes(block)
@@ -80,13 +86,28 @@ def model(tmp_path):
     (folder / "README.md").write_text("PK and MZ are letters; auto_map is a word\n")
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0e\x80\x02")
     (folder / "positions.npy").write_bytes(saved(np.arange(4)))
+    (folder / "long.npy").write_bytes(saved(np.arange(4), (2, 0)))
+    (folder / "data.jsonl").write_text('{"a": 1}\n\n["b"]\n')
+    (folder / "brackets.txt").write_text("[not JSON at all")
     (folder / "empty").write_bytes(b"")
     return folder
 
 
 def test_a_sound_model_passes(model):
     report = inspect_model(model)
-    assert (report.files, report.findings) == (8, ())
+    assert (report.files, report.findings) == (11, ())
+
+
+NUMPY_HEADERS = [
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (4L,)}\n",  # as Python 2 wrote it
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (4",
+    "x\n  y\n z",
+    "{1: 2, 'a': 3}",
+    "{[]: 1}",
+    "-" * 9000 + "1",
+    "(" * 9000,
+    "{'descr': 'nonsense', 'fortran_order': False, 'shape': (4,)}",
+]
 
 
 def samples():
@@ -97,6 +118,8 @@ def samples():
         ("weights", zipped(archive__data_pkl=bombs[0], archive__version=b"3"), "torch-archive"),
         ("adapter.model", zipped(x=bombs[0]), "archive"),
         ("polyglot.txt", b"plain text\n" + zipped(x=b"x"), "archive"),
+        ("cut.dat", zipped(x=b"x")[:20], "archive"),
+        ("off.dat", b"?" + tarred(b"x")[1:], "archive"),
         ("a.dat", tarred(bombs[0]), "archive"),
         ("b.dat", tarred(b"x", tarfile.PAX_FORMAT), "archive"),
         ("c.dat", old_tar(b"x"), "archive"),
@@ -110,6 +133,7 @@ def samples():
         ("objects.npy", saved(np.array([{}], dtype=object)), "numpy-object"),
         ("nested.npy", saved(np.array([(1, None)], dtype=[("a", "i4"), ("b", "O")])), "numpy-object"),
         ("damaged.npy", b"\x93NUMPY\x01\x00\xff\xff{", "numpy-object"),
+        *((f"header{number}.npy", headed(text), "numpy-object") for number, text in enumerate(NUMPY_HEADERS)),
         ("future.npy", b"\x93NUMPY\x09\x00\x00\x00", "numpy-object"),
         ("modeling.py", b"", "code"), ("X.PYC", b"", "code"), ("lib.so", b"", "code"), ("lib.so.1.2", b"", "code"),
         ("run", b"#!/bin/sh\n", "code"), ("elf", b"\x7fELF\x02", "code"), ("exe", b"MZ\x90", "code"),
@@ -121,7 +145,9 @@ def samples():
         ("utf16.json", '{"auto_map": 1}'.encode("utf-16"), "remote-code"),
         *((f"{key}.json", json.dumps([{key: KERNELS[key]}]).encode(), "remote-code") for key in KERNELS),
         ("rows.jsonl", b'{"a": 1}\n\n{"auto_map": 1}\n', "remote-code"),
+        ("list", b' [{"auto_map": 1}]', "remote-code"),
         ("broken.json", b'{"auto_map": 1', "json"),
+        ("broken.jsonl", b'{"a": 1}\n{\n', "json"),
         ("abyss.json", b"[" * 100_000, "json"),
         ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{}", "safetensors"),
         ("pickle.safetensors", bombs[0], "safetensors"),
@@ -141,6 +167,53 @@ def test_each_kind_is_refused_and_none_runs(model, name, data, kind, monkeypatch
         inspect_model(model)
     assert found.convert == caught.value.next_step
     assert os.listdir(tmp_path) == ["model"]  # noqa: PTH208 - names are enough
+
+
+CODE = [
+    ".py", ".pyw", ".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".jar",
+    ".so.1", ".SO.1.22",
+]  # fmt: skip
+PICKLED = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"]
+NAMED = {
+    **dict.fromkeys(CODE, ("code", "is code by its name")),
+    **dict.fromkeys(PICKLED, ("pickle", "is a pickle by its name")),
+    ".h5": ("weights", "is HDF5 by its name"), ".hdf5": ("weights", "is HDF5 by its name"),
+    ".keras": ("weights", "is Keras by its name"), ".nemo": ("weights", "is NeMo by its name"),
+}  # fmt: skip
+MAGIC = {
+    b"\x7fELF": "is a Linux program", b"MZ": "is a Windows program", b"\xfe\xed\xfa\xce": "is a macOS program",
+    b"\xfe\xed\xfa\xcf": "is a macOS program", b"\xce\xfa\xed\xfe": "is a macOS program",
+    b"\xcf\xfa\xed\xfe": "is a macOS program", b"\xca\xfe\xba\xbe": "is a Java class",
+    b"\x00asm": "is a WebAssembly program", b"#!": "is a script", b"\x1f\x8b": "is a gzip archive",
+    b"BZh": "is a bzip2 archive", b"\xfd7zXZ\x00": "is a xz archive", b"\x28\xb5\x2f\xfd": "is a Zstandard archive",
+    b"\x04\x22\x4d\x18": "is a LZ4 archive", b"7z\xbc\xaf\x27\x1c": "is a 7-Zip archive",
+    b"Rar!\x1a\x07": "is a RAR archive", b"PK\x03\x04": "is a zip archive", tarred(b""): "is a tar archive",
+}  # fmt: skip
+
+
+def test_each_name_and_each_beginning_is_refused_and_said(tmp_path):
+    for suffix in NAMED:
+        (tmp_path / f"x{suffix}").write_bytes(b"x")
+    for number, magic in enumerate(MAGIC):
+        (tmp_path / f"magic-{number:02}").write_bytes(magic)
+    found = {item.path: item for item in inspect_model(tmp_path, IntakePolicy.REPORT).findings}
+    assert len(found) == len(NAMED) + len(MAGIC)
+    for suffix, (kind, reason) in NAMED.items():
+        assert found[f"x{suffix}"].kind == kind
+        assert found[f"x{suffix}"].reason.startswith(reason)
+    for number, (magic, reason) in enumerate(MAGIC.items()):
+        item = found[f"magic-{number:02}"]
+        assert item.kind == ("archive" if "archive" in reason else "code")
+        assert item.reason.startswith(reason), magic
+
+
+@pytest.mark.parametrize(
+    ("suffix", "hint"), [(".bin", "safetensors"), (".keras", "safetensors"), (".zip", "unpack it")]
+)
+def test_an_archive_of_weights_is_to_be_converted_and_another_unpacked_elsewhere(tmp_path, suffix, hint):
+    (tmp_path / f"x{suffix}").write_bytes(zipped(x=b"x"))
+    (found,) = inspect_model(tmp_path, IntakePolicy.REPORT).findings
+    assert hint in found.convert
 
 
 def test_the_length_of_a_safetensors_header_may_look_like_anything(model):
@@ -170,11 +243,30 @@ def test_links_special_files_and_names_are_findings(model):
     assert "link is a link" in caught.value.why
 
 
-def test_json_that_is_too_large_to_inspect_is_refused(model, monkeypatch):
-    monkeypatch.setattr("stanch.sign.content._MAX_JSON", 64)
-    (model / "config.json").write_text(json.dumps(["x" * 100]))
-    (found,) = inspect_model(model, IntakePolicy.REPORT).findings
-    assert "too large" in found.reason
+@pytest.mark.parametrize(("size", "reason"), [(64 << 20, "not valid JSON"), ((64 << 20) + 1, "too large")])
+def test_json_of_64_mib_is_inspected_and_no_more(tmp_path, size, reason):
+    (tmp_path / "config.json").touch()
+    os.truncate(tmp_path / "config.json", size)
+    (found,) = inspect_model(tmp_path, IntakePolicy.REPORT).findings
+    assert reason in found.reason
+
+
+def test_json_that_is_too_large_is_not_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr("stanch.sign.content._MAX_JSON", 13)
+    for name in ("config.json", "data.jsonl"):
+        (tmp_path / name).write_text('{"auto_map":1}')
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("parsed"))
+    found = inspect_model(tmp_path, IntakePolicy.REPORT).findings
+    assert [("too large" in item.reason) for item in found] == [True, True]
+
+
+def test_a_long_list_of_findings_is_cut(tmp_path):
+    for n in range(23):
+        (tmp_path / f"{n:02}.py").touch()
+    with pytest.raises(UnsafeArtifact, match=r"00\.py is code") as caught:
+        inspect_model(tmp_path)
+    assert caught.value.why.startswith("loading it could run code, or differ from what was checked; 01.py is code")
+    assert caught.value.why.endswith("20.py is code by its name (.py); and 2 more")
 
 
 def test_no_directory_is_bad_input(tmp_path):

@@ -182,7 +182,7 @@ def test_the_manifest_signature_binds_line_and_number():
     bundle = sign_manifest(MANIFEST, KEY)
     verified = verify_manifest(MANIFEST, bundle, TRUSTED)
     assert verified.sha256 == Digest.sha256(MANIFEST).value
-    assert verified.signer_key_ids == (KEY.key_id,)
+    assert (verified.signer_key_ids, verified.signed_at) == ((KEY.key_id,), None)
     with pytest.raises(PolicyViolation, match="other bytes"):
         verify_manifest(MANIFEST.replace(b"3", b"2"), bundle, TRUSTED)
     moved = Statement(
@@ -192,6 +192,16 @@ def test_the_manifest_signature_binds_line_and_number():
         verify_manifest(MANIFEST, sign_statement(moved, KEY), TRUSTED)
     with pytest.raises(PolicyViolation, match="another type"):
         verify_manifest(MANIFEST, sign_statement(Statement(moved.subjects, "urn:x", {}), KEY), TRUSTED)
+
+
+@pytest.mark.parametrize("left_out", ["lineage", "release_number", "bundle_id"])
+def test_a_manifest_without_a_field_that_the_signature_names_is_refused(left_out):
+    fields = {name: value for name, value in json.loads(MANIFEST).items() if name != left_out}
+    for manifest in (json.dumps(fields).encode(), json.dumps(list(json.loads(MANIFEST))).encode()):
+        with pytest.raises(InvalidInput, match="expected the fields"):
+            sign_manifest(manifest, KEY)
+        with pytest.raises(InvalidInput, match="expected the fields"):
+            verify_manifest(manifest, sign_manifest(MANIFEST, KEY), TRUSTED)
 
 
 def test_the_bundle_is_what_sigstore_calls_one():

@@ -112,8 +112,10 @@ def test_another_root_and_a_changed_answer_are_refused(authority, stamped, tmp_p
         other.roots.verify(stamped.timestamps[0], stamped.signature)
     with pytest.raises(NoTrustedSignature):
         authority.roots.verify(stamped.timestamps[0], stamped.signature + b"x")
-    with pytest.raises(NoTrustedSignature, match="at most"):
+    with pytest.raises(NoTrustedSignature, match="at most 65536 bytes, found 65537"):
         authority.roots.verify(bytes(MAX_TIMESTAMP + 1), stamped.signature)
+    with pytest.raises(NoTrustedSignature, match="no trusted time-stamp"):
+        authority.roots.verify(bytes(MAX_TIMESTAMP), stamped.signature)
     query = TimestampQuery.about(stamped.signature)
     with pytest.raises(NoTrustedSignature):  # the answer to an earlier question
         authority.roots.verify(stamped.timestamps[0], stamped.signature, query=query)
@@ -178,7 +180,9 @@ def test_roots_are_certificates_of_authorities(authority):
     for pem in (b"", b"nonsense", leaf, authority.root + leaf):
         with pytest.raises(InvalidInput, match=r"roots\.pem"):
             TimestampRoots.from_pem(pem, what="roots.pem")
-    assert len(TimestampRoots.from_pem(authority.root * 2, what="roots.pem").certificates) == 2
+    assert len(TimestampRoots.from_pem(authority.root * 64, what="roots.pem").certificates) == 64
+    with pytest.raises(InvalidInput, match="at most 64 certificates"):
+        TimestampRoots.from_pem(authority.root * 65, what="roots.pem")
 
 
 def test_without_the_optional_part_the_install_line_is_named(authority, stamped, monkeypatch):
@@ -262,5 +266,25 @@ def test_the_time_is_when_enough_keys_had_signed(authority, stamped, monkeypatch
     for threshold in (1, 2):
         both = Timestamped(TrustedKeys((KEY.public, SECOND.public), threshold), authority.roots)
         assert both.signed_at(stamped) == NOW + timedelta(hours=threshold - 1)
+    # What counts is when a key's first signature was first seen, however often it signed and had that confirmed.
+    again = sign_statement(STATEMENT, KEY)
+    seen = {
+        (stamped.signature, b"a"): 5,
+        (stamped.signature, b"b"): 3,
+        (again.signature, b"c"): 4,
+        (again.signature, b"d"): 6,
+    }
+
+    def seen_at(_, stamp, signature):
+        if (signature, stamp) not in seen:
+            raise NoTrustedSignature("of another signature")
+        return NOW + timedelta(hours=seen[signature, stamp])
+
+    monkeypatch.setattr(TimestampRoots, "verify", seen_at)
+    one = Timestamped(TrustedKeys((KEY.public,)), authority.roots)
+    for first, second in ((stamped, again), (again, stamped)):
+        bundle = replace(first, further=(second.signature,), timestamps=(b"a", b"b", b"c", b"d"))
+        assert one.signed_at(bundle) == NOW + timedelta(hours=3)
+    monkeypatch.setattr(TimestampRoots, "verify", verify)
     with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
         both.signed_at(replace(stamped, timestamps=stamped.timestamps[:1]))

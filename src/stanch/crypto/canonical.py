@@ -6,7 +6,6 @@ Numbers: integers within ±(2^53 − 1), and finite floats in the ECMAScript for
 import json
 import math
 import re
-import sys
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
@@ -40,8 +39,8 @@ def _is_simple(value: object, depth: int) -> bool:
         return True
     if kind is int:
         return -_MAX_INTEGER <= value <= _MAX_INTEGER  # type: ignore[operator]  # kind says that it is an int
-    if depth > _MAX_DEPTH:
-        return False
+    if depth >= _MAX_DEPTH:
+        return False  # what it holds may be too deep
     if kind is dict:
         # ASCII text has the same order in code points, which msgspec sorts by, and in UTF-16.
         return all(
@@ -107,11 +106,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _integer(text: str) -> int | float:
     """Read an integer; beyond 2^53 − 1 only the canonical form of a float is one without loss."""
-    if len(text) <= 310:  # the largest float has 309 digits and perhaps a sign
+    if len(text) <= 22:  # the canonical form of a float has at most 21 digits and a sign; longer ones have an exponent
         value = int(text)
         if abs(value) <= _MAX_INTEGER:
             return value
-        if abs(value) <= sys.float_info.max and _number(float(value)) == text:
+        if _number(float(value)) == text:
             return float(value)
     raise ValueError("an integer is outside ±(2^53 − 1)")
 
@@ -148,9 +147,14 @@ def parse_json(data: bytes, *, what: str, max_bytes: int = 16 << 20, allow_halve
     except RecursionError as error:
         raise InvalidInput(f"{what}: JSON is nested too deeply") from error
     except ValueError as error:
-        position = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        position = f" at byte {_byte(error)}" if isinstance(error, json.JSONDecodeError) else ""
         raise InvalidInput(f"{what}: not valid JSON{position}", why=_reason(error)) from error
     return value
+
+
+def _byte(error: json.JSONDecodeError) -> int:
+    """Return the byte where parsing failed; the decoder counts characters."""
+    return len(error.doc[: error.pos].encode())
 
 
 def _reason(error: ValueError) -> str:

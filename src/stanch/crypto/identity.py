@@ -122,10 +122,7 @@ def _unlock(
     """Return the secret of a locked identity file."""
     if passphrase is None:
         raise InvalidInput(f"{name}: the identity is locked", next_step="give its passphrase")
-    fields = {key: value for key, value in locked.items() if isinstance(value, str | int)}
-    if fields.keys() != locked.keys():
-        raise InvalidInput(f"{name}: the lock holds a value that is neither text nor integer")
-    return passphrase().unlock(fields, _lock_context(kind, public), KEM_SIZES[kind].secret)
+    return passphrase().unlock(locked, _lock_context(kind, public), KEM_SIZES[kind].secret)
 
 
 def load_identity(path: Path, *, passphrase: Callable[[], Passphrase] | None = None) -> KeyProvider:

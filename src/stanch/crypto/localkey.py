@@ -74,8 +74,7 @@ def load_local_key(path: Path, *, passphrase: Callable[[], Passphrase] | None = 
                 raise NotAuthenticated(
                     f"{path.stem}: the key is locked", next_step="give the passphrase with --passphrase-file FILE"
                 )
-            values = {name: value for name, value in lock.items() if isinstance(value, str | int)}
-            seed, locked = passphrase().unlock(values, _context(public)), True
+            seed, locked = passphrase().unlock(lock, _context(public)), True
         case _:
             raise InvalidInput(f"{path}: expected a local key, {FORMAT}")
     if len(seed) != 32:

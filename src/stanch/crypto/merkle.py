@@ -11,7 +11,6 @@ from stanch.errors import InvalidInput, ProofInvalid
 HASH_SIZE = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 _MAX_SIZE = 2**63
-_MAX_PATH = 63
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -187,5 +186,5 @@ def verify_consistency(  # noqa: C901 - the RFC's algorithm in one piece, to be 
 
 
 def _check_hashes(path: Sequence[bytes], *others: bytes) -> None:
-    if len(path) > _MAX_PATH or any(len(node) != HASH_SIZE for node in (*path, *others)):
-        raise ProofInvalid("proof: a hash is not 32 bytes, or there are more than 63")
+    if any(len(node) != HASH_SIZE for node in (*path, *others)):
+        raise ProofInvalid("proof: a hash is not 32 bytes")

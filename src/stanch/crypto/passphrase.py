@@ -29,7 +29,7 @@ from stanch.crypto.stanza import (
     encode_base64url,
 )
 from stanch.errors import DecryptionFailed, InvalidInput
-from stanch.terms import SecretStr
+from stanch.terms import JsonValue, SecretStr
 
 PASSPHRASE_STANZA = "passphrase"  # noqa: S105 - the name of a stanza type
 _SIZES: Mapping[str, int] = MappingProxyType({"salt": 16, "check": 32, "nonce": 12})
@@ -100,7 +100,7 @@ class Passphrase:
         """Encrypt secret bytes to the fields of a passphrase stanza, bound to ``aad``."""
         return self._lock(secret, self._rng(_SIZES["salt"]), aad)
 
-    def unlock(self, fields: Mapping[str, str | int], aad: bytes, size: int = ROOT_SIZE) -> bytes:
+    def unlock(self, fields: Mapping[str, JsonValue], aad: bytes, size: int = ROOT_SIZE) -> bytes:
         """Return the ``size`` bytes that :meth:`lock` encrypted.
 
         Raises:
@@ -140,14 +140,14 @@ def _not_unlocked() -> DecryptionFailed:
     )
 
 
-def _checked(fields: Mapping[str, str | int], size: int) -> tuple[dict[str, int], dict[str, bytes]]:
+def _checked(fields: Mapping[str, JsonValue], size: int) -> tuple[dict[str, int], dict[str, bytes]]:
     """Return the costs and binary values, all within their limits, before any memory is spent on them."""
     if fields.keys() != _FIELDS:
         raise InvalidInput(f"passphrase lock: expected the fields {', '.join(sorted(_FIELDS))}")
     costs: dict[str, int] = {}
     for name, (least, most) in _COSTS.items():
         cost = fields[name]
-        if not isinstance(cost, int) or isinstance(cost, bool) or not least <= cost <= most:
+        if not isinstance(cost, int) or not least <= cost <= most:
             raise InvalidInput(f"passphrase lock: expected {name} from {least} to {most}")
         costs[name] = cost
     values: dict[str, bytes] = {}

@@ -49,7 +49,7 @@ def decode_base64url(text: str, *, what: str) -> bytes:
         InvalidInput: Another alphabet, padding, a wrong length or stray bits. The message does not quote the text.
     """
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:  # binascii.Error is one
         data = b""
     if encode_base64url(data) != text:

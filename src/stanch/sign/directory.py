@@ -164,7 +164,7 @@ def verify_directory(
         raise PolicyViolation("the model signature's subject is not the digest of its own list")
     ignored = {name for name in (*GIT_PATHS, signature_name) if name in serialization.ignore_paths}
     listing = list_files(path, ignored - {signature_name}, hub=True)
-    if signature_name in ignored and _is_about(path, signature_name, bundle.payload):
+    if signature_name in ignored.intersection(listing.files) and _is_about(path, signature_name, bundle.payload):
         listing = Listing(tuple(name for name in listing.files if name != signature_name), listing.others)
     _compare(path, listing, serialization, resources)
     return VerifiedDirectory(
@@ -174,8 +174,6 @@ def verify_directory(
 
 def _is_about(path: Path, name: str, payload: bytes) -> bool:
     """Tell whether the file is a signature over this payload: only then may it be there without being listed."""
-    if (path / name).is_symlink() or not (path / name).is_file():
-        return False
     with open(open_regular(path, name), "rb") as stream:  # noqa: PTH123 - from a descriptor
         data = stream.read(_MAX_SIGNATURE + 1)
     try:
