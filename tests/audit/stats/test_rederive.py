@@ -84,7 +84,11 @@ def bound(*, lower=1.0, alpha=0.05, splits=12, m=512, copies=2):
 def test_an_epsilon_bound_stays_within_what_its_coins_can_show():
     rederive.require_epsilon(bound())
     rederive.require_epsilon(bound(lower=bound().ceiling))
-    rederive.require_epsilon(bound(lower=0.0, alpha=MIN_ALPHA, splits=1, m=1, copies=1))  # its ceiling is below 0
+    blind = bound(lower=0.0, alpha=MIN_ALPHA, splits=1, m=1, copies=1)  # its ceiling is below 0
+    rederive.require_epsilon(blind)
+    assert refused(rederive.require_epsilon, replace(blind, lower=0.5, per_record=0.5)).startswith(
+        "field epsilon.lower:"
+    )
     most = 0.999999
     rederive.require_epsilon(bound(alpha=most, splits=1))
     for change in ({"copies": 0}, {"splits": 0}, {"m": 0}, {"alpha": MIN_ALPHA * 0.999}, {"alpha": 1.0}):
