@@ -61,7 +61,11 @@ def test_what_is_no_such_dataclass_is_refused_and_its_field_named(change, messag
         from_json(Tree, value, what="tree")
 
 
-def test_only_a_dataclass_becomes_an_object():
+def test_keys_become_text():
+    assert to_json({1: {2: "x"}}) == {"1": {"2": "x"}}
+
+
+def test_what_has_no_fields_becomes_no_object():
     for value in ((1, 2), 1.5, None, "text"):
         with pytest.raises(InvalidInput, match="not a JSON object"):
             to_json(value)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from stanch.audit import rederive
-from stanch.audit.evidence import Evidence, Family, Reason
+from stanch.audit.evidence import Demonstration, Evidence, Family, Reason
 from stanch.audit.params import MIN_ALPHA
 from stanch.audit.rates import clopper_pearson
 from stanch.audit.scan_test import epsilon_ceiling
@@ -148,5 +148,7 @@ def test_a_verdict_and_its_reasons_follow_from_the_evidence_in_their_order():
 @pytest.mark.parametrize("p", [math.nan, -0.5, 1.5])
 def test_evidence_that_cannot_be_judged_gives_no_verdict(p):
     evidence = Evidence(mode="planned", families=(Family("membership", p, formal=True),))
-    said = refused(rederive.require_verdict, evidence, Verdict.INCONCLUSIVE, ())
-    assert said == "field verdict: does not follow from unusable evidence"
+    more_than_all = Evidence(mode="planned", demonstrations=(Demonstration("secrets", 5, 3, 1, 3),))
+    for unusable in (evidence, more_than_all):
+        said = refused(rederive.require_verdict, unusable, Verdict.INCONCLUSIVE, ())
+        assert said == "field verdict: does not follow from unusable evidence"
