@@ -1,5 +1,6 @@
 """Dataclasses to JSON and back: nothing is lost, invented or silently converted."""
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -82,9 +83,12 @@ def test_first_difference_names_the_place():
     assert first_difference({}, {"z": 1}) == "z"
     assert first_difference({"b": 1}, {"a": 1, "b": 2}) == "b"
     assert first_difference({"b": [1]}, {"b": [2]}, path="at") == "at.b[0]"
-    assert first_difference({"b": {}}, {"b": []}) == "b"
-    assert first_difference([{}], [[]]) == "[0]"
     assert first_difference("a", "b") == "(whole value)"
+
+
+def test_empty_values_of_two_kinds_are_not_equal():
+    for mine, other in itertools.permutations(({}, [], "", None, 0, False), 2):
+        assert first_difference({"b": [mine]}, {"b": [other]}) == "b[0]"
 
 
 @pytest.mark.parametrize(
