@@ -78,7 +78,5 @@ def _same_scalar(mine: JsonValue, other: JsonValue, tolerance: float) -> bool:
     if isinstance(mine, bool) or isinstance(other, bool):
         return mine is other
     if isinstance(mine, int | float) and isinstance(other, int | float):
-        if not (math.isfinite(mine) and math.isfinite(other)):
-            return False
-        return abs(mine - other) <= tolerance * max(1.0, abs(mine))
+        return math.isfinite(mine) and abs(mine - other) <= tolerance * max(1.0, abs(mine))
     return mine == other
