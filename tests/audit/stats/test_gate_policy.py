@@ -73,6 +73,11 @@ def test_unknown_keys_are_refused(key):
     assert caught.value.exit_code == 2
 
 
+def test_of_several_unknown_keys_the_first_is_named():
+    with pytest.raises(UnknownSetting, match="aa: there is no such setting"):
+        parse_policy(dict.fromkeys(["zz", "mm", *(f"k{n}" for n in range(9)), "aa"], 1))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
