@@ -129,8 +129,9 @@ def test_policy_file(tmp_path):
         (b"gate = 1\n", "expected a table"),
         (b"[gate\n", "not valid TOML"),
         (b"[gate]\nx = \xff\n", "not valid TOML"),
-        (b"[gate]\nmin_power = 2\n", "stanch.toml \\[gate\\]"),
+        (b"[gate]\nmin_power = 2\n", "^stanch.toml \\[gate\\]: min_power"),
         (b"#" * (1 << 20) + b"\n[gate]\n", "expected a table"),
+        (b"[gate]\n".ljust((1 << 20) + 1, b"#"), "expected a table"),  # a part of a file is no policy
     ],
 )
 def test_unusable_policy_files_are_refused(tmp_path, text, message):
