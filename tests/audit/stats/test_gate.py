@@ -15,7 +15,6 @@ from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predi
 from stanch.audit.params import ATTACK_PACK, DIRECT_ORDERS, Decoding
 from stanch.audit.power import scan_power
 from stanch.audit.rates import clopper_pearson
-from stanch.audit.report import conclude
 from stanch.audit.sections import NearVerbatim, RepeatedTier
 from stanch.audit.verdict import CURES, MEANING
 from stanch.errors import GateFailed, Inconclusive, InvalidInput, VerificationError
@@ -171,15 +170,10 @@ def test_verdicts(cert, model, verdict, outcome):
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.BORDERLINE])
-def test_a_proven_leak_makes_up_for_nothing_that_was_wrong_with_the_audit(quiet_report, model, reason):
+def test_a_proven_leak_makes_up_for_nothing_that_was_wrong_with_the_audit(cert, model, reason):
     """The same audit without the leak is inconclusive: one row more that comes out opens no gate."""
-    rows = replace(
-        quiet_report.extraction.rows, k=1, attributable=1, upper=clopper_pearson(1, 3000, side="upper").upper
-    )
-    extraction = replace(quiet_report.extraction, rows=rows)
-    report = conclude(replace(quiet_report, extraction=extraction, reasons=(reason,), power=None))
-    assert report.verdict is Verdict.LEAK_PROVEN
-    cert = LeakCert.parse(predicate(report, ArtifactRef("model", "m", model.root), now=NOW).to_predicate())
+    leaking = replace(with_rows(cert, 1, 3000), verdict=Verdict.LEAK_PROVEN, reasons=(reason,), power=None)
+    cert = LeakCert.parse(leaking.to_predicate())
     decision = decide(cert, model, change(POLICY, max_extraction_rate=0.01))
     assert outcome_of(decision, "verdict") is Outcome.INCONCLUSIVE
     assert reason in next(rule.found for rule in decision.rules if rule.rule == "verdict")
@@ -501,10 +495,8 @@ def test_breach_beats_inconclusive_beats_pass(cert, model):
         assert decision.decisive.outcome is expected
 
 
-def test_inconclusive_has_its_own_exit_code_and_carries_the_decision(quiet_report, model):
-    rows = replace(quiet_report.extraction.rows, n=300, upper=clopper_pearson(0, 300, side="upper").upper)
-    report = replace(quiet_report, extraction=replace(quiet_report.extraction, rows=rows))
-    cert = predicate(report, ArtifactRef("model", "m", model.root), now=NOW)
+def test_inconclusive_has_its_own_exit_code_and_carries_the_decision(cert, model):
+    cert = with_rows(cert, 0, 300)
     with pytest.raises(GateInconclusive, match="needs about 2,995 rows") as caught:
         gate(verified(cert, model), model, POLICY, now=NOW)
     assert caught.value.exit_code == 5
