@@ -39,6 +39,12 @@ def ref(model):
     return ArtifactRef("model", "m", model.root)
 
 
+@pytest.fixture(scope="module")
+def small_report(tables, reports):
+    """The report of a planned audit with few coins, so that its figures take little to compute."""
+    return reports(tables(m=32), claim=PrivacyBudget(8.0, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE))
+
+
 def test_valid_vector_is_accepted_and_written_back_exactly():
     cert = LeakCert.parse(VECTORS["valid"])
     assert cert.verdict is Verdict.NO_LEAK_DETECTED
@@ -63,10 +69,10 @@ def test_a_certificate_of_version_2_is_read_as_it_was_written():
         LeakCert.parse(told)
 
 
-def test_version_1_judges_no_repeated_rows_and_version_2_does(quiet_report, model):
+def test_version_1_judges_no_repeated_rows_and_version_2_does(small_report, model):
     """What an old certificate says of its own verdict stays true; the gate looks at the rows all the same."""
     tier = RepeatedTier(">=16", 40, 40, 40, clopper_pearson(40, 40, side="upper").upper)
-    cert = replace(predicate(quiet_report, ref(model), now=NOW), repeated=(tier,))
+    cert = replace(predicate(small_report, ref(model), now=NOW), repeated=(tier,))
     assert LeakCert.parse(replace(cert, schema="leakcert/v1").to_predicate()).repeated == (tier,)
     with pytest.raises(VerificationError, match="verdict: expected LEAK PROVEN"):
         LeakCert.parse(cert.to_predicate())
@@ -79,8 +85,8 @@ def test_version_1_judges_no_repeated_rows_and_version_2_does(quiet_report, mode
         {"near_verbatim": NearVerbatim(1, 3000, 0, 1, clopper_pearson(1, 3000, side="upper").upper, 0, 0)},
     ],
 )
-def test_one_attributable_row_of_any_kind_is_a_demonstration(quiet_report, model, found):
-    report = conclude(replace(quiet_report, extraction=replace(quiet_report.extraction, **found)))
+def test_one_attributable_row_of_any_kind_is_a_demonstration(small_report, model, found):
+    report = conclude(replace(small_report, extraction=replace(small_report.extraction, **found)))
     assert report.verdict is Verdict.LEAK_PROVEN
     cert = LeakCert.parse(predicate(report, ref(model), now=NOW).to_predicate())
     assert (cert.verdict, cert.near_verbatim) == (Verdict.LEAK_PROVEN, found.get("near_verbatim"))
@@ -111,13 +117,13 @@ def test_invalid_vector_is_refused_and_its_field_is_named(case):
     assert case["field"] in caught.value.what, caught.value.what
 
 
-def test_report_to_certificate_through_a_statement(quiet_report, model):
-    cert = predicate(quiet_report, ref(model), now=NOW)
+def test_report_to_certificate_through_a_statement(small_report, model):
+    cert = predicate(small_report, ref(model), now=NOW)
     statement = Statement(model_subjects(model), LEAKCERT_TYPE, cert.to_predicate())
     again = LeakCert.parse(Statement.parse(statement.to_bytes()).predicate)
     assert again == cert
     assert (again.issued, again.expires) == ("2026-01-02T03:04:05Z", "2026-04-02T03:04:05Z")
-    assert again.report_digest == str(quiet_report.digest)
+    assert again.report_digest == str(small_report.digest)
 
 
 def test_subjects_are_the_root_and_every_file(model):
@@ -134,19 +140,19 @@ def test_certificate_of_another_model_or_of_scores_alone_is_refused(quiet_report
         predicate(audit_scores(quiet_table, coins=True, now=NOW), ref(model), now=NOW)
 
 
-def test_inconsistent_report_gets_no_certificate(quiet_report, model):
+def test_inconsistent_report_gets_no_certificate(small_report, model):
     with pytest.raises(VerificationError, match="verdict"):
-        predicate(replace(quiet_report, verdict=Verdict.LEAK_PROVEN), ref(model), now=NOW)
+        predicate(replace(small_report, verdict=Verdict.LEAK_PROVEN), ref(model), now=NOW)
 
 
 @pytest.mark.parametrize("days", [0, 91])
-def test_validity_out_of_range_is_refused(quiet_report, model, days):
+def test_validity_out_of_range_is_refused(small_report, model, days):
     with pytest.raises(InvalidInput, match="days"):
-        predicate(quiet_report, ref(model), valid_days=days, now=NOW)
+        predicate(small_report, ref(model), valid_days=days, now=NOW)
 
 
-def test_untested_claim_stands_in_no_certificate(quiet_report, model):
-    untested = replace(quiet_report, dp=replace(quiet_report.dp, p_value=None))
+def test_untested_claim_stands_in_no_certificate(small_report, model):
+    untested = replace(small_report, dp=replace(small_report.dp, p_value=None))
     assert predicate(untested, ref(model), now=NOW).dp is None
 
 
@@ -158,11 +164,11 @@ def test_falsified_claim_keeps_its_verdict(tables, reports, model):
     assert cert.dp.p_value <= 0.01
 
 
-def test_certificate_id_depends_on_report_model_and_time(quiet_report, model):
-    first = predicate(quiet_report, ref(model), now=NOW)
-    assert first.certificate_id == predicate(quiet_report, ref(model), now=NOW).certificate_id
-    assert first.certificate_id != predicate(quiet_report, ref(model), now=NOW.replace(second=6)).certificate_id
-    changed = replace(quiet_report, limits=("another",))
+def test_certificate_id_depends_on_report_model_and_time(small_report, model):
+    first = predicate(small_report, ref(model), now=NOW)
+    assert first.certificate_id == predicate(small_report, ref(model), now=NOW).certificate_id
+    assert first.certificate_id != predicate(small_report, ref(model), now=NOW.replace(second=6)).certificate_id
+    changed = replace(small_report, limits=("another",))
     assert first.certificate_id != predicate(changed, ref(model), now=NOW).certificate_id
 
 
@@ -259,19 +265,19 @@ def test_an_audit_that_tested_nothing_gives_a_certificate_that_says_so(model):
     assert cert.evidence() == Evidence(mode="bare", reasons=frozenset({Reason.BARE_MODE}))
 
 
-def test_a_certificate_says_what_its_report_says(tables, reports, model):
-    report = reports(tables(m=64), claim=PrivacyBudget(8.0, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE))
+def test_a_certificate_says_what_its_report_says(small_report, model):
     at = [Interval(n / 10, n / 10, n / 10, 0.95, "m") for n in range(1, 7)]
     first = replace(
-        report.scores[0], tpr=(RateAt(0.01, at[0], None), RateAt(0.001, at[1], None)),
+        small_report.scores[0], tpr=(RateAt(0.01, at[0], None), RateAt(0.001, at[1], None)),
         tnr=(RateAt(0.001, at[3], None), RateAt(0.01, at[2], None)),
     )  # fmt: skip
-    near, tier = NearVerbatim(0, 3000, 0, 0, report.extraction.rows.upper, 0, 0), RepeatedTier("1", 0, 4, 0, 0.0)
-    tier = replace(tier, upper=clopper_pearson(0, 4, side="upper").upper)
+    near = NearVerbatim(0, 3000, 0, 0, small_report.extraction.rows.upper, 0, 0)
+    tier = RepeatedTier("1", 0, 4, 0, clopper_pearson(0, 4, side="upper").upper)
     report = replace(
-        report, scores=(*report.scores[1:], first), membership=replace(report.membership, score="ratio/1"),
-        extraction=replace(report.extraction, near_verbatim=near, tiers=(tier,)), shift=Shift(at[4], at[5], at[0]),
-        reconstruction=(Reconstruction("k", 1, 2, 0, 3),), dataset_digest="d", base="b", tokenizer_digest="t",
+        small_report, scores=(*small_report.scores[1:], first),
+        membership=replace(small_report.membership, score="ratio/1"),
+        extraction=replace(small_report.extraction, near_verbatim=near, tiers=(tier,)),
+        shift=Shift(at[4], at[5], at[0]), reconstruction=(Reconstruction("k", 1, 2, 0, 3),), dataset_digest="d", base="b", tokenizer_digest="t",
     )  # fmt: skip
     cert = predicate(report, ref(model), now=NOW)
     assert LeakCert.parse(cert.to_predicate()) == cert
