@@ -98,6 +98,8 @@ def test_other_files_are_a_breach_that_names_the_file(cert, model, files, named)
     with pytest.raises(GateBreached, match=named) as caught:
         gate(verified(cert, model), other, POLICY, now=NOW)
     assert caught.value.exit_code == 1
+    assert caught.value.what.startswith("the gate refuses the model: model_digest: ")
+    assert caught.value.why == f"policy for open-weights; certificate {cert.certificate_id}"
     assert len(caught.value.decision.rules) > 10  # all rules are listed, not only the first
 
 
@@ -424,6 +426,9 @@ def test_minimum_counts(cert, model):
 def test_a_contradicted_claim_that_could_not_be_tested_is_inconclusive(cert, model, p_value, outcome):
     decision = decide(replace(cert, dp=replace(cert.dp, p_value=p_value)), model)
     assert outcome_of(decision, "dp_claim") == outcome
+    said = "contradicted" if outcome == "inconclusive" else "not contradicted"
+    told = f"epsilon 8, delta 1e-05 per record; p = {p_value:.3g}"
+    assert rule_of(decision, "dp_claim").found == f"{said}: {told}"
     assert "dp_claim" not in {rule.rule for rule in decide(replace(cert, dp=None), model).rules}
 
 
@@ -500,6 +505,8 @@ def test_inconclusive_has_its_own_exit_code_and_carries_the_decision(cert, model
     with pytest.raises(GateInconclusive, match="needs about 2,995 rows") as caught:
         gate(verified(cert, model), model, POLICY, now=NOW)
     assert caught.value.exit_code == 5
+    assert caught.value.what.startswith("the gate cannot decide: max_extraction_rate: 0 of 300 rows")
+    assert caught.value.why == f"policy for open-weights; certificate {cert.certificate_id}"
     assert isinstance(caught.value, Inconclusive)
     assert not isinstance(caught.value, GateFailed)
     assert caught.value.decision.outcome is Outcome.INCONCLUSIVE
