@@ -277,8 +277,8 @@ def test_a_certificate_says_what_its_report_says(small_report, model):
         small_report, scores=(*small_report.scores[1:], first),
         membership=replace(small_report.membership, score="ratio/1"),
         extraction=replace(small_report.extraction, near_verbatim=near, tiers=(tier,)),
-        shift=Shift(at[4], at[5], at[0]), reconstruction=(Reconstruction("k", 1, 2, 0, 3),), dataset_digest="d", base="b",
-        tokenizer_digest="t",
+        shift=Shift(at[4], at[5], at[0]), reconstruction=(Reconstruction("k", 1, 2, 0, 3),), dataset_digest="d",
+        base="b", tokenizer_digest="t",
     )  # fmt: skip
     cert = predicate(report, ref(model), now=NOW)
     assert LeakCert.parse(cert.to_predicate()) == cert
