@@ -270,6 +270,12 @@ def test_repeated_rows_that_come_out_are_at_least_inconclusive(cert, model, tier
         )
 
 
+def test_too_few_rows_are_said_to_be_too_few_where_none_of_them_comes_out(cert, model):
+    rows = replace(cert.extraction, k=0, n=300, base=None)
+    rule = rule_of(decide(replace(cert, extraction=rows), model), "max_extraction_rate")
+    assert rule.found.endswith(" limit 0.1000%; needs about 2,995 rows")
+
+
 def test_repeated_rows_are_attributed_where_one_other_row_was_asked_too(cert, model):
     tiers = (RepeatedTier("2-3", 40, 40, 0, 1.0), RepeatedTier("4-15", 7, 1000, 0, 1.0))
     for control_n, outcome, said in (
