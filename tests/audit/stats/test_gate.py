@@ -375,6 +375,13 @@ def test_a_limit_that_no_leak_could_exceed_is_not_passed(cert, model, copies, li
         assert found == (outcome if most > limit else "inconclusive")
 
 
+def test_a_limit_at_the_ceiling_is_not_passed_and_more_coins_are_asked_for(cert, model):
+    policy = change(POLICY, max_epsilon_lower_bound=cert.epsilon.ceiling)
+    rule = rule_of(decide(cert, model, policy), "max_epsilon_lower_bound")
+    assert rule.outcome is Outcome.INCONCLUSIVE
+    assert rule.found.endswith(", ceiling 4.53; no leak could exceed the limit: use more coins, each with one copy")
+
+
 @pytest.mark.parametrize(
     ("m", "auc", "lower", "outcome"),
     [
