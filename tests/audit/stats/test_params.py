@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 
+from stanch.audit import params
 from stanch.audit.params import (
     DIRECT_ORDERS,
     ORDERS,
@@ -64,6 +65,12 @@ def test_missing_and_extra_fields_are_differences():
     assert preregister(AuditParams()).differs_from({**registered, "zzz": 1}) == "zzz"
 
 
+def test_what_reports_and_certificates_take_for_granted():
+    """Each is published, and a document that was made with another would be read wrongly."""
+    assert (params.ATTACK_PACK, params.MIN_COINS, params.MIN_CANDIDATES, params.ROWS_TIER) == (2, 32, 99, "row")
+    assert (params.DEFAULT_ALPHA, params.MIN_ALPHA, params.BOUND_CONFIDENCE) == (0.05, 0.001, 0.95)
+
+
 def test_what_an_audit_does_by_default():
     assert AuditParams() == AuditParams(
         alpha=0.05, scores=("ratio/1", "suffix_loss/1", "ez/1"),
@@ -79,21 +86,21 @@ def test_what_an_audit_does_by_default():
     ("wrong", "named"),
     [
         ({"scores": ()}, "audit scores: .* found none"),
-        ({"scores": ("ratio/1", "ratio/1")}, "audit scores"),
+        ({"scores": ("ratio/1", "ratio/1")}, "audit scores: expected"),
         ({"scores": ("min_k_pp/1",)}, "audit scores: .* found min_k_pp/1"),
-        ({"orders": ("sideways",)}, "audit orders"),
-        ({"orders": ("in", "in")}, "audit orders"),
-        ({"orders": ()}, "audit orders"),
-        ({"formal_tiers": ()}, "audit formal tiers"),
-        ({"formal_tiers": ("a", "a")}, "audit formal tiers"),
-        ({"alpha": 0.0009}, "alpha"),
-        ({"alpha": 1.0}, "alpha"),
-        ({"min_power": 0.0}, "min_power"),
-        ({"min_power": 1.0}, "min_power"),
-        ({"sample_probability": 0.0}, "sample_probability"),
-        ({"sample_probability": 1.0}, "sample_probability"),
-        ({"detectable_auc": 0.5}, "detectable_auc"),
-        ({"detectable_auc": 1.0}, "detectable_auc"),
+        ({"orders": ("sideways",)}, "audit orders: expected"),
+        ({"orders": ("in", "in")}, "audit orders: expected"),
+        ({"orders": ()}, "audit orders: expected"),
+        ({"formal_tiers": ()}, "audit formal tiers: expected"),
+        ({"formal_tiers": ("a", "a")}, "audit formal tiers: expected"),
+        ({"alpha": 0.0009}, "alpha: expected"),
+        ({"alpha": 1.0}, "alpha: expected"),
+        ({"min_power": 0.0}, "min_power: expected"),
+        ({"min_power": 1.0}, "min_power: expected"),
+        ({"sample_probability": 0.0}, "sample_probability: expected"),
+        ({"sample_probability": 1.0}, "sample_probability: expected"),
+        ({"detectable_auc": 0.5}, "detectable_auc: expected"),
+        ({"detectable_auc": 1.0}, "detectable_auc: expected"),
         *(({name: 0}, f"{name}: expected at least 1") for name in COUNTS),
         ({"reconstruction_values": -1}, "reconstruction_values: expected at least 0"),
     ],
