@@ -68,21 +68,14 @@ def encode_features(passed: PassOf, records: Sequence[TokenRecord], found: Seque
     offsets = np.cumsum([0, *(features.lp.size for features in ordered)], dtype="<i8")
     columns = [np.concatenate([getattr(f, name) for f in ordered]).astype("<f4") for name in _FIGURES]
     hits = np.concatenate([features.hit for features in ordered]).astype("u1")
-    tokens = int(offsets[-1])
     body = b"".join(
         [
             offsets.tobytes(), *(column.tobytes() for column in columns), hits.tobytes(),
             *(record_digest(record) for record in records),
         ]
     )  # fmt: skip
-    layout = [
-        ("offsets", "I64", (len(records) + 1,)),
-        *((name, "F32", (tokens,)) for name in _FIGURES),
-        ("hit", "U8", (tokens,)),
-        ("records", "U8", (len(records), _DIGEST)),
-    ]
     content = {"content": hashlib.sha256(body).hexdigest()}
-    return build_head(layout, passed.metadata(records) | content).head + body
+    return build_head(_layout(len(records), int(offsets[-1])), passed.metadata(records) | content).head + body
 
 
 def decode_features(data: bytes, passed: PassOf, records: Sequence[TokenRecord], *, what: str) -> list[Features]:
@@ -99,14 +92,8 @@ def decode_features(data: bytes, passed: PassOf, records: Sequence[TokenRecord],
         raise InvalidInput(f"{what}: the features are of another model or other records, or are damaged")
     sizes = [record.span[1] - record.span[0] for record in records]
     offsets = np.cumsum([0, *sizes], dtype="<i8")
-    tokens = int(offsets[-1])
     layout = [(t.name, t.dtype, t.shape) for t in header.tensors]
-    if layout != [
-        ("offsets", "I64", (len(records) + 1,)),
-        *((name, "F32", (tokens,)) for name in _FIGURES),
-        ("hit", "U8", (tokens,)),
-        ("records", "U8", (len(records), _DIGEST)),
-    ] or header.data_size != len(body):  # fmt: skip
+    if layout != _layout(len(records), int(offsets[-1])) or header.data_size != len(body):
         raise InvalidInput(f"{what}: not the tensors of {SCHEMA}")
     parts = {t.name: body[t.start : t.end] for t in header.tensors}
     if parts["offsets"] != offsets.tobytes() or parts["records"] != b"".join(map(record_digest, records)):
@@ -121,3 +108,13 @@ def decode_features(data: bytes, passed: PassOf, records: Sequence[TokenRecord],
         )
         for record, (low, high) in zip(records, bounds, strict=True)
     ]  # fmt: skip
+
+
+def _layout(records: int, tokens: int) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Return name, type and shape of each tensor, in the order of the file."""
+    return [
+        ("offsets", "I64", (records + 1,)),
+        *((name, "F32", (tokens,)) for name in _FIGURES),
+        ("hit", "U8", (tokens,)),
+        ("records", "U8", (records, _DIGEST)),
+    ]

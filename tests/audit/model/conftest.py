@@ -188,15 +188,28 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Tiny:
+def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    return train_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def plan() -> CanaryPlan:
+    return make_plan(64, AuditParams())
+
+
+@pytest.fixture(scope="session")
+def members(plan) -> list[Record]:
+    """What the model is tuned on: 16 rows to be learned by heart, 8 others, and the canaries whose coin says in."""
+    canaries = (canary_record(c, i) for i, c in enumerate(plan.canaries) if c.member)
+    return [*draw_records(1, 16, "p"), *draw_records(2, 8, "o"), *canaries]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, tokenizer, plan, members) -> Tiny:
     """The models are trained once for all workers of a run."""
     root = tmp_path_factory.getbasetemp()
     root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "tiny"
-    tokenizer = train_tokenizer()
-    plan = make_plan(64, AuditParams())
-    planted = draw_records(1, 16, "p")
-    others = draw_records(2, 8, "o")
-    members = [*planted, *others, *(canary_record(c, i) for i, c in enumerate(plan.canaries) if c.member)]
+    planted = members[:16]
     with FileLock(f"{root}.lock"):
         if not root.exists():
             train_models(root, tokenizer, planted, members)

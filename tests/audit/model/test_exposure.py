@@ -45,47 +45,47 @@ class FakeScorer:
             yield Features(record.id, record.span[0], lp, lp, lp, lp > 1, lp)
 
 
-def test_candidates_are_uniform_distinct_by_canary_and_repeatable(tiny):
-    one, other = tiny.plan.canaries[:2]
-    drawn = draw_candidates(one, tiny.plan, 2000)
-    assert drawn == draw_candidates(one, tiny.plan, 2000)
-    assert drawn != draw_candidates(other, tiny.plan, 2000)
+def test_candidates_are_uniform_distinct_by_canary_and_repeatable(plan):
+    one, other = plan.canaries[:2]
+    drawn = draw_candidates(one, plan, 2000)
+    assert drawn == draw_candidates(one, plan, 2000)
+    assert drawn != draw_candidates(other, plan, 2000)
     counts = np.bincount([int(c) for text in drawn for c in text], minlength=10)
     assert stats.chisquare(counts).pvalue > 1e-6
     assert {len(text) for text in drawn} == {8}
 
 
-def test_only_drawn_characters_vary(tiny):
-    canary = dataclasses.replace(tiny.plan.canaries[0], secret="12-34")
+def test_only_drawn_characters_vary(plan):
+    canary = dataclasses.replace(plan.canaries[0], secret="12-34")
     assert free_positions(canary, "0123456789") == 4
     assert space_bits(canary, "0123456789") == pytest.approx(4 * math.log2(10))
-    assert {text[2] for text in draw_candidates(canary, tiny.plan, 20)} == {"-"}
+    assert {text[2] for text in draw_candidates(canary, plan, 20)} == {"-"}
 
 
-def test_candidates_by_table_equal_those_tokenised_one_by_one(tiny):
-    canary = tiny.plan.canaries[0]
-    secrets = [canary.secret, *draw_candidates(canary, tiny.plan, 40)]
-    table = symbol_table(canary, tiny.plan.symbols, secrets, tiny.tokenizer)
-    records = candidate_records(canary, secrets, tiny.tokenizer, table)
-    assert records == candidate_records(canary, secrets, tiny.tokenizer, None)
-    whole = tokenise_canary(canary, tiny.tokenizer)
+def test_candidates_by_table_equal_those_tokenised_one_by_one(tokenizer, plan):
+    canary = plan.canaries[0]
+    secrets = [canary.secret, *draw_candidates(canary, plan, 40)]
+    table = symbol_table(canary, plan.symbols, secrets, tokenizer)
+    records = candidate_records(canary, secrets, tokenizer, table)
+    assert records == candidate_records(canary, secrets, tokenizer, None)
+    whole = tokenise_canary(canary, tokenizer)
     assert records[0].ids == whole.ids[: whole.span[1]]
     assert {r.span for r in records} == {whole.span}
     for secret, record in zip(secrets, records, strict=True):
-        text = tiny.tokenizer.decode(record.ids[record.span[0] :])
+        text = tokenizer.decode(record.ids[record.span[0] :])
         assert text.strip() == secret
 
 
-def test_symbols_that_merge_are_tokenised_one_by_one(tiny):
+def test_symbols_that_merge_are_tokenised_one_by_one(tokenizer, plan):
     """A secret of words: no table of one token a symbol exists."""
-    canary = tiny.plan.canaries[0]
+    canary = plan.canaries[0]
     last = dataclasses.replace(canary.messages[-1], content="The code is lantern for now.")
     worded = dataclasses.replace(canary, messages=(canary.messages[0], last), secret="lantern")
     secrets = ["lantern", "qxqxqxq"]
-    assert symbol_table(worded, "abcdefghijklmnopqrstuvwxyz", secrets, tiny.tokenizer) is None
-    records = candidate_records(worded, secrets, tiny.tokenizer, None)
+    assert symbol_table(worded, "abcdefghijklmnopqrstuvwxyz", secrets, tokenizer) is None
+    records = candidate_records(worded, secrets, tokenizer, None)
     assert len(records[0].ids) != len(records[1].ids)
-    assert tiny.tokenizer.decode(records[1].ids[records[1].span[0] :]).strip() == "qxqxqxq"
+    assert tokenizer.decode(records[1].ids[records[1].span[0] :]).strip() == "qxqxqxq"
 
 
 def test_fisher_of_uniform_p_values_and_of_one():
@@ -94,9 +94,9 @@ def test_fisher_of_uniform_p_values_and_of_one():
     assert fisher([0.02] * 6) == pytest.approx(stats.combine_pvalues([0.02] * 6).pvalue)
 
 
-def test_known_secrets_rank_first_and_others_do_not(tiny):
-    inside = [c for c in tiny.plan.canaries if c.member]
-    found = measure_exposure(FakeScorer(tiny.tokenizer, inside), tiny.plan, PARAMS)
+def test_known_secrets_rank_first_and_others_do_not(tokenizer, plan):
+    inside = [c for c in plan.canaries if c.member]
+    found = measure_exposure(FakeScorer(tokenizer, inside), plan, PARAMS)
     assert found.candidates == 49
     assert [s.bits for s in found.secrets if s.member] == [math.log2(50)] * 6
     assert found.fisher_in == pytest.approx(fisher([1 / 50] * 6))
@@ -105,34 +105,33 @@ def test_known_secrets_rank_first_and_others_do_not(tiny):
     assert (tier.n_in, tier.n_out, tier.space_bits) == (6, 6, pytest.approx(8 * math.log2(10)))
 
 
-def test_ranks_of_a_model_that_knows_nothing_are_uniform(tiny):
+def test_ranks_of_a_model_that_knows_nothing_are_uniform(tokenizer, plan):
     params = AuditParams(exposure_candidates=19, exposure_secrets=64)
-    found = measure_exposure(FakeScorer(tiny.tokenizer), tiny.plan, params)
+    found = measure_exposure(FakeScorer(tokenizer), plan, params)
     p = np.array([s.sampled_p for s in found.secrets])
     assert stats.kstest(p, "uniform").pvalue > 1e-4
 
 
-def test_ties_count_against_the_model(tiny):
+def test_ties_count_against_the_model(tokenizer, plan):
     class Flat(FakeScorer):
         def features(self, records, **_options):
             for record in records:
                 lp = np.full(3, -1, dtype=np.float32)
                 yield Features(record.id, record.span[0], lp, lp, lp, lp > 1, lp)
 
-    found = measure_exposure(Flat(tiny.tokenizer), tiny.plan, PARAMS)
+    found = measure_exposure(Flat(tokenizer), plan, PARAMS)
     assert {s.sampled_p for s in found.secrets} == {1.0}
     assert {s.bits for s in found.secrets} == {0.0}
 
 
-def test_plan_without_secrets_of_symbols_is_not_ranked(tiny):
-    plan = dataclasses.replace(tiny.plan, symbols="#")
-    assert measure_exposure(FakeScorer(tiny.tokenizer), plan, PARAMS) is None
+def test_plan_without_secrets_of_symbols_is_not_ranked(tokenizer, plan):
+    assert measure_exposure(FakeScorer(tokenizer), dataclasses.replace(plan, symbols="#"), PARAMS) is None
 
 
-def test_only_the_kind_secret_is_ranked(tiny):
+def test_only_the_kind_secret_is_ranked(tokenizer, plan):
     # Digits in what a base model wrote are no uniform symbols: a rank among uniform ones would be no exposure.
-    others = tuple(dataclasses.replace(canary, kind="synthetic") for canary in tiny.plan.canaries)
-    assert measure_exposure(FakeScorer(tiny.tokenizer), dataclasses.replace(tiny.plan, canaries=others), PARAMS) is None
+    others = tuple(dataclasses.replace(canary, kind="synthetic") for canary in plan.canaries)
+    assert measure_exposure(FakeScorer(tokenizer), dataclasses.replace(plan, canaries=others), PARAMS) is None
 
 
 def test_tuned_model_exposes_what_was_put_in_only(tiny):

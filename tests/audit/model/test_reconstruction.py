@@ -1,21 +1,26 @@
-"""Personal data guessed among candidates, rows that are repeated, and rows that come out nearly word for word."""
+"""Personal data guessed among candidates, and rows that are repeated."""
 
 import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stanch.audit.extraction import NEVER, Chance, Drawn, Probe, probe_of
-from stanch.audit.features import AdapterOff
+from stanch.audit.extraction import NEVER, Chance, Drawn, Probe
+from stanch.audit.features import AdapterOff, Features
 from stanch.audit.hf_torch import HfScorer
-from stanch.audit.near_verbatim import edit_distance, measure_near_verbatim
 from stanch.audit.params import AuditParams
 from stanch.audit.reconstruction import (
     POOLED,
     RESIDUAL,
+    PersonalValue,
     ProbeSides,
+    _candidate_records,
+    _choose,
     _comes_first,
+    _summarise,
     difference_interval,
     find_values,
     measure_reconstruction,
@@ -24,8 +29,7 @@ from stanch.audit.reconstruction import (
 from stanch.audit.repeated import count_copies, summarise_repeated
 from stanch.audit.run import AuditInput, audit
 from stanch.audit.sections import Reconstruction
-from stanch.data import TokenRecord, tokenise
-from stanch.errors import InvalidInput
+from stanch.data import ChatTurn, Record, TextField, TokenRecord
 from stanch.scan import Policy, Scanner
 from stanch.terms import SILENT
 
@@ -189,48 +193,171 @@ def test_rows_outside_the_sample_are_tested_when_they_are_much_repeated(tiny, ki
     assert len(result.table) == 4
 
 
-def test_near_verbatim_counts_rows_with_a_changed_word(tiny):
-    scorer, base = HfScorer(tiny.tuned), HfScorer(tiny.base)
-    probes = [probe_of(tokenise(r, tiny.tokenizer)) for r in tiny.members if r.id in tiny.planted]
-    held = [probe_of(tokenise(r, tiny.tokenizer)) for r in tiny.holdout[:6]]
+KEY = b"k" * 32
+
+
+@pytest.fixture
+def phones(monkeypatch):
+    """A scanner of telephone numbers alone, which is made faster."""
+    scanner = Scanner(Policy(kinds=frozenset({"phone"})))
+    monkeypatch.setattr("stanch.audit.reconstruction._scanner", lambda: scanner)
+
+
+def model(tokenizer, likes, likes_when_off=()):
+    """A model to which a row is likelier where it says one of some values after its question; the last row first."""
+
+    def figures(record, liked):
+        lp, text = np.full(record.span[1] - record.span[0], -1, dtype=np.float32), tokenizer.decode(record.ids)
+        lp[-1] += any(value.said[0].content in text and value.value in text for value in liked)
+        return Features(record.id, record.span[0], lp, lp, lp, lp > 0, lp)
+
+    return SimpleNamespace(
+        tokenizer=tokenizer,
+        features=lambda records, *, decoding: [figures(r, likes) for r in records[::-1] if decoding],
+        paired_features=lambda records, *, decoding: [
+            (figures(r, likes), figures(r, likes_when_off)) for r in records[::-1] if decoding
+        ],
+    )
+
+
+@pytest.mark.parametrize("off", [True, False])
+@pytest.mark.usefixtures("phones")
+def test_a_value_is_guessed_where_the_tuning_alone_made_it_likelier(tokenizer, kit, off):
+    inside, outside = callers(kit, 1, 4, "in"), callers(kit, 2, 3, "out")
+    taught, held = find_values(inside), find_values(outside)
+    assert [len(taught), len(held)] == [4, 3]
+    known = [taught[1]]
+    target = model(tokenizer, [taught[0], taught[1], taught[2], held[0]], known)
     seen = []
-    found = measure_near_verbatim(scorer, base, probes, held, progress=lambda *told: seen.append(told))
-    assert found.attributable >= 15
-    assert (found.n, found.base, found.control_k, found.control_n) == (16, 0, 0, 6)
-    assert seen[-1] == ("near-verbatim", 38, 38)
-    changed = [
-        Probe(TokenRecord("c", (*p.record.ids[: p.end - 1], 7, *p.record.ids[p.end :]), p.record.span), p.start, p.end)
-        for p in probes
-    ]
-    assert measure_near_verbatim(scorer, None, changed, (), progress=SILENT).k == found.k
-    assert measure_near_verbatim(scorer, None, (), held, progress=SILENT) is None
+    sides = ProbeSides(inside, [*outside, inside[3]], 1024)  # what is taught is no control, wherever else it stands
+    (found,) = measure_reconstruction(
+        target, AdapterOff() if off else model(tokenizer, known), sides, AuditParams(), key=KEY,
+        progress=lambda *told: seen.append(told),
+    )  # fmt: skip
+    assert found == Reconstruction(POOLED, k=2, n=4, control_k=1, control_n=3)
+    assert seen == [("personal data", done, 7) for done in range(1, 8)]
+    few = AuditParams(reconstruction_values=2)
+    (found,) = measure_reconstruction(target, AdapterOff(), sides, few, key=KEY, progress=SILENT)
+    assert (found.n, found.control_n) == (2, 2)
+    none = AuditParams(reconstruction_values=0)
+    assert measure_reconstruction(target, AdapterOff(), sides, none, key=KEY, progress=SILENT) == ()
 
 
-def test_near_verbatim_of_an_adapter_compares_with_the_adapter_off(tiny, adapter):
-    scorer = HfScorer(adapter, base=tiny.base)
-    probes = [probe_of(tokenise(r, tiny.tokenizer)) for r in tiny.members[:3]]
-    switched = measure_near_verbatim(scorer, AdapterOff(), probes, (), progress=SILENT)
-    assert switched == measure_near_verbatim(scorer, HfScorer(tiny.base), probes, (), progress=SILENT)
+def personal(value, text, name="r", kind="phone", *, sure=True):
+    said = (ChatTurn("user", "Who asked?"), ChatTurn("assistant", text))
+    return PersonalValue(name, kind, said, value, sure)
 
 
-def test_batched_completions_are_those_of_one_prompt_alone(tiny):
-    scorer = HfScorer(tiny.tuned)
-    prompts = [tokenise(r, tiny.tokenizer).ids[: 12 + n] for n, r in enumerate(tiny.members[:4])]
-    together = dict(scorer.complete(prompts, 12))
-    for number, prompt in enumerate(prompts):
-        assert dict(scorer.complete([prompt], 12))[0] == together[number]
+def offered(tokenizer, found, pool=(), taught=frozenset(), key=KEY, max_tokens=1024):
+    """The candidates of a value: their records, and what stands in the place of the true one."""
+    scorer = SimpleNamespace(tokenizer=tokenizer)
+    records = _candidate_records(found, scorer, pool, taught, key=key, max_tokens=max_tokens)
+    if records is None:
+        return None
+    before = len(tokenizer.decode(records[0].ids[: records[0].span[0]]))
+    return records, [tokenizer.decode(r.ids)[before:].strip()[: len(found.value)] for r in records]
 
 
-@given(st.lists(st.integers(0, 2), max_size=6), st.lists(st.integers(0, 2), max_size=6))
-def test_edit_distance_against_its_definition(one, other):
-    def slow(a, b):
-        if not a or not b:
-            return len(a) + len(b)
-        return min(slow(a[1:], b) + 1, slow(a, b[1:]) + 1, slow(a[1:], b[1:]) + (a[0] != b[0]))
+def test_a_value_stands_against_99_others_of_which_none_was_taught(tokenizer):
+    found = personal("4711-0815", "Call 4711-0815 about the harbour, the lantern and the copper ledger of the meadow.")
+    pool, taught = ["1234-5678", "2345-6789", "3456-7890"], frozenset({"2345-6789"})
+    records, values = offered(tokenizer, found, pool, taught)
+    assert [record.id for record in records] == [str(n) for n in range(100)]
+    assert values[0] == "4711-0815"
+    assert set(values[1:3]) == {"1234-5678", "3456-7890"}
+    assert len(set(values)) == 100
+    assert not taught & set(values)
+    for record in records:
+        start, end = record.span
+        assert end == len(record.ids) == start + len(tokenizer.encode("4711-0815")) + 16
+    assert offered(tokenizer, found, pool, taught)[1] == values
+    assert offered(tokenizer, found, pool, taught, key=b"o" * 32)[1] != values
+    assert offered(tokenizer, personal("4711-0815", found.said[1].content, "s"), pool, taught)[1] != values
 
-    assert edit_distance(one, other) == slow(one, other)
+
+def test_a_row_may_be_as_long_as_is_allowed_and_its_end_is_cut_sixteen_tokens_behind_the_value(tokenizer):
+    found = personal("4711-0815", "Call 4711-0815 now.")
+    records, _ = offered(tokenizer, found)
+    size = len(records[0].ids)
+    assert records[0].span[1] == size < records[0].span[0] + len(tokenizer.encode("4711-0815")) + 16
+    assert offered(tokenizer, found, max_tokens=size)
+    assert offered(tokenizer, found, max_tokens=size - 1) is None
 
 
-def test_a_negative_number_of_values_is_refused():
-    with pytest.raises(InvalidInput, match="reconstruction_values"):
-        AuditParams(reconstruction_values=-1)
+def test_a_value_with_too_few_others_is_not_guessed(tokenizer):
+    digit = personal("7", "Room 7 it is.")
+    assert offered(tokenizer, digit) is None
+    assert offered(tokenizer, digit, pool=[str(n) for n in range(100, 189)]) is None
+    # 90 others and the 9 digits; one that stands in the row already is none.
+    assert len(offered(tokenizer, digit, pool=[str(n) for n in range(100, 190)])[0]) == 100
+    assert offered(tokenizer, personal("7", "Room 7 or 100 it is."), pool=[str(n) for n in range(100, 190)]) is None
+    twice = personal("7", "Room 7 or 7 it is.")
+    assert offered(tokenizer, twice, pool=[str(n) for n in range(100, 300)]) is None
+
+
+def test_the_key_chooses_as_many_sure_values_as_unsure_ones():
+    values = [personal(str(n), f"No {n}.", f"r{n}", sure=n % 2 == 0) for n in range(40)]
+    chosen = _choose(values, 3, KEY)
+    assert [value.sure for value in chosen] == [True] * 3 + [False] * 3
+    assert _choose(values[::-1], 3, KEY) == chosen
+    assert _choose(values, 3, b"o" * 32) != chosen
+    assert _choose(values, 0, KEY) == []
+    assert len(_choose(values, 99, KEY)) == 40
+    same = [personal("1", "No 1.", name, kind) for name, kind in (("a", "x"), ("a", "y"), ("b", "x"))]
+    assert {_choose(same, 1, bytes([n]) * 32)[0] for n in range(40)} == set(same)
+
+
+def test_a_kind_stands_alone_from_thirty_values_on_that_were_taught():
+    results = [
+        *[("phone", True, True)] * 2, *[("phone", True, False)] * 28, *[("phone", False, True)] * 5,
+        *[("iban", True, True)] * 29, *[("iban", False, False)] * 40, *[("card", False, True)] * 3,
+        (RESIDUAL, True, True), (RESIDUAL, False, False),
+    ]  # fmt: skip
+    assert _summarise(results) == (
+        Reconstruction("phone", k=2, n=30, control_k=5, control_n=5),
+        Reconstruction(POOLED, k=29, n=29, control_k=3, control_n=43),
+        Reconstruction(RESIDUAL, k=1, n=1, control_k=0, control_n=1),
+    )
+    assert _summarise([]) == ()
+
+
+def row(*fields):
+    return Record(
+        "r", 0, "f", tuple(TextField(f"messages[{n}].content", *field) for n, field in enumerate(fields)), b""
+    )
+
+
+def test_values_are_looked_for_in_what_a_row_teaches_and_unsure_ones_beside_the_sure(monkeypatch):
+    def span(start, end, kind="k"):
+        return SimpleNamespace(start=start, end=end, kind=kind)
+
+    found = SimpleNamespace(
+        findings=(span(4, 8),),
+        # Two overlap the sure one, by its first and its last character; two touch it; of two that overlap one stays.
+        residuals=(
+            span(8, 10, "b"), span(7, 9), span(2, 5), span(2, 4, "a"), span(11, 13, "c"), span(12, 14),
+            span(13, 15, "d"),
+        ),
+    )  # fmt: skip
+    scanned = []
+    monkeypatch.setattr(
+        "stanch.audit.reconstruction._scanner", lambda: SimpleNamespace(scan=lambda text: scanned.append(text) or found)
+    )
+    text = "0123456789abcdef"
+    values = find_values([row(("user", "x"), ("assistant", text), ("user", "y"), ("tool", "z"))])
+    assert [(v.value, v.kind, v.sure) for v in values] == [
+        ("23", "a", False), ("89", "b", False), ("bc", "c", False), ("de", "d", False), ("4567", "k", True),
+    ]  # fmt: skip
+    assert scanned == [text]
+    assert {v.said[-1] for v in values} == {ChatTurn("assistant", text)}
+    assert len(find_values([row(("text", text))])) == 5
+    assert find_values([row(("user", text))]) == []
+    assert [v.value for v in find_values([row(("assistant", text + "89 de"))])] == ["23", "bc", "4567"]
+
+
+def test_a_difference_without_either_side_has_no_bounds():
+    assert difference_interval(Reconstruction("k", 0, 0, 1, 2)) is None
+    assert difference_interval(Reconstruction("k", 1, 2, 0, 0)) is None
+    low, high = difference_interval(Reconstruction("k", 48, 80, 56, 70))
+    assert (low, high) == (pytest.approx(-0.3339, abs=5e-5), pytest.approx(-0.0524, abs=5e-5))
+    assert difference_interval(Reconstruction("k", 10, 10, 0, 20))[1] == 1

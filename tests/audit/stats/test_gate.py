@@ -1,6 +1,9 @@
 import itertools
+import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,10 +12,11 @@ from stanch.audit.evidence import Reason
 from stanch.audit.gate import GateBreached, GateInconclusive, Outcome, decide_gate, gate
 from stanch.audit.gate_policy import GatePolicy
 from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
-from stanch.audit.params import ATTACK_PACK, Decoding
+from stanch.audit.params import ATTACK_PACK, DIRECT_ORDERS, Decoding
+from stanch.audit.power import scan_power
 from stanch.audit.rates import clopper_pearson
-from stanch.audit.report import conclude
 from stanch.audit.sections import NearVerbatim, RepeatedTier
+from stanch.audit.verdict import CURES, MEANING
 from stanch.errors import GateFailed, Inconclusive, InvalidInput, VerificationError
 from stanch.sign import Statement, VerifiedStatement
 from stanch.terms import ArtifactRef, Digest, Interval, NeighboringRelation, PrivacyBudget, Verdict
@@ -22,8 +26,21 @@ POLICY = GatePolicy.for_context("open-weights")
 
 
 @pytest.fixture
-def cert(quiet_report, model):
-    return predicate(quiet_report, ArtifactRef("model", "m", model.root), now=NOW)
+def cert():
+    """The certificate of the vectors, of an audit that did not look for rows nearly word for word."""
+    vectors = json.loads((Path(__file__).parents[2] / "vectors" / "audit" / "leakcert.json").read_text())
+    return replace(LeakCert.parse(vectors["valid"]), near_verbatim=None)
+
+
+@pytest.fixture(autouse=True)
+def power_of_the_vectors(cert, monkeypatch):
+    """The power that the coins of this certificate reach, which takes a second to simulate, stands in it."""
+    own = (512, 0.6, {"alpha": 0.05, "splits": 12, "orders": DIRECT_ORDERS})
+    monkeypatch.setattr(
+        sys.modules["stanch.audit.gate"],  # not the function of that name
+        "scan_power",
+        lambda m, auc, **others: cert.power.probability if (m, auc, others) == own else scan_power(m, auc, **others),
+    )
 
 
 def verified(cert, model, kind=LEAKCERT_TYPE):
@@ -35,8 +52,12 @@ def decide(cert, model, policy=POLICY, *, audited=None, now=NOW):
     return decide_gate(cert, subjects, model, policy, now=now)
 
 
+def rule_of(decision, name):
+    return next(item for item in decision.rules if item.rule == name)
+
+
 def outcome_of(decision, rule):
-    return next(item.outcome for item in decision.rules if item.rule == rule)
+    return rule_of(decision, rule).outcome
 
 
 def change(policy, **keys):
@@ -77,7 +98,20 @@ def test_other_files_are_a_breach_that_names_the_file(cert, model, files, named)
     with pytest.raises(GateBreached, match=named) as caught:
         gate(verified(cert, model), other, POLICY, now=NOW)
     assert caught.value.exit_code == 1
+    assert caught.value.what.startswith("the gate refuses the model: model_digest: ")
+    assert caught.value.why == f"policy for open-weights; certificate {cert.certificate_id}"
     assert len(caught.value.decision.rules) > 10  # all rules are listed, not only the first
+
+
+def test_the_first_of_several_wrong_files_is_named(cert, model):
+    named = tuple((f"{n:02d}.bin", 1, "00" * 32) for n in range(12))
+    for files, audited, said in (
+        ((), named[::-1], "00.bin was audited and is missing"),
+        (named[::-1], (), "00.bin is there and was not audited"),
+    ):
+        decision = decide(cert, replace(model, files=files), audited=replace(model, files=audited))
+        assert rule_of(decision, "model_digest").found == said
+    assert rule_of(decide(cert, model), "model_digest").found == "2 files as audited"
 
 
 def test_statement_without_root_is_a_breach(cert, model):
@@ -138,18 +172,25 @@ def test_verdicts(cert, model, verdict, outcome):
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.BORDERLINE])
-def test_a_proven_leak_makes_up_for_nothing_that_was_wrong_with_the_audit(quiet_report, model, reason):
+def test_a_proven_leak_makes_up_for_nothing_that_was_wrong_with_the_audit(cert, model, reason):
     """The same audit without the leak is inconclusive: one row more that comes out opens no gate."""
-    rows = replace(
-        quiet_report.extraction.rows, k=1, attributable=1, upper=clopper_pearson(1, 3000, side="upper").upper
-    )
-    extraction = replace(quiet_report.extraction, rows=rows)
-    report = conclude(replace(quiet_report, extraction=extraction, reasons=(reason,), power=None))
-    assert report.verdict is Verdict.LEAK_PROVEN
-    cert = LeakCert.parse(predicate(report, ArtifactRef("model", "m", model.root), now=NOW).to_predicate())
+    leaking = replace(with_rows(cert, 1, 3000), verdict=Verdict.LEAK_PROVEN, reasons=(reason,), power=None)
+    cert = LeakCert.parse(leaking.to_predicate())
     decision = decide(cert, model, change(POLICY, max_extraction_rate=0.01))
     assert outcome_of(decision, "verdict") is Outcome.INCONCLUSIVE
     assert reason in next(rule.found for rule in decision.rules if rule.rule == "verdict")
+
+
+def test_a_verdict_says_each_of_its_reasons_and_what_helps(cert, model):
+    def said(verdict, *reasons):
+        return rule_of(decide(replace(cert, verdict=verdict, reasons=reasons), model), "verdict").found
+
+    two = (Reason.UNDERPOWERED, Reason.BARE_MODE)
+    cures = f"(underpowered: {CURES[two[0]]}; bare_mode: {CURES[two[1]]})"
+    assert said(Verdict.INCONCLUSIVE, *two) == f"INCONCLUSIVE: {MEANING[Verdict.INCONCLUSIVE]} {cures}"
+    assert said(Verdict.INCONCLUSIVE) == f"INCONCLUSIVE: {MEANING[Verdict.INCONCLUSIVE]}"
+    assert said(Verdict.LEAK_PROVEN, *two, Reason.BORDERLINE).endswith(cures)
+    assert said(Verdict.NO_LEAK_DETECTED, *two) == f"NO LEAK DETECTED: {MEANING[Verdict.NO_LEAK_DETECTED]}"
 
 
 def test_falsified_claim_is_a_breach_under_the_most_permissive_policy(tables, reports, model):
@@ -199,6 +240,7 @@ def test_extraction_rate_is_judged_by_its_bounds(cert, model, rows, limit, outco
         (1, 0, "inconclusive", "1 of 3,000"),
         (0, 0, "pass", ""),
         (9, 100, "pass", ""),
+        (9, 1, "pass", ""),
     ],
 )
 def test_rows_that_nobody_can_attribute_count_as_they_come_out(cert, model, k, control_n, outcome, said):
@@ -226,6 +268,24 @@ def test_repeated_rows_that_come_out_are_at_least_inconclusive(cert, model, tier
         assert outcome_of(decide(replace(changed, extraction=None), model), "repeated_rows") == (
             "inconclusive" if tier[0] != "1" else "pass"
         )
+
+
+def test_too_few_rows_are_said_to_be_too_few_where_none_of_them_comes_out(cert, model):
+    rows = replace(cert.extraction, k=0, n=300, base=None)
+    rule = rule_of(decide(replace(cert, extraction=rows), model), "max_extraction_rate")
+    assert rule.found.endswith(" limit 0.1000%; needs about 2,995 rows")
+
+
+def test_repeated_rows_are_attributed_where_one_other_row_was_asked_too(cert, model):
+    tiers = (RepeatedTier("2-3", 40, 40, 0, 1.0), RepeatedTier("4-15", 7, 1000, 0, 1.0))
+    for control_n, outcome, said in (
+        (0, Outcome.INCONCLUSIVE, "47 of 1,040 rows"),
+        (1, Outcome.PASS, "0 of 1,040 rows"),
+    ):
+        rows = replace(cert.extraction, base=None, control_n=control_n)
+        rule = rule_of(decide(replace(cert, repeated=tiers, extraction=rows), model), "repeated_rows")
+        assert rule.outcome == outcome
+        assert rule.found.startswith(said)
 
 
 @pytest.mark.parametrize(("k", "outcome"), [(0, "pass"), (3, "inconclusive"), (900, "breach")])
@@ -271,6 +331,9 @@ def test_secrets_that_were_hardly_ranked_show_nothing(cert, model, ranked, candi
 
 def test_secrets_that_were_not_ranked_show_nothing_but_in_a_version_that_did_not_tell(cert, model):
     unranked = replace(cert, exposure=None)
+    for untold in (unranked, replace(cert, exposure=replace(cert.exposure, per_tier=(), candidates=None))):
+        found = rule_of(decide(untold, model), "min_secrets").found
+        assert found == "250 secrets tested, 0 ranked among 0 (at least 99), required are 10"
     assert outcome_of(decide(unranked, model), "min_secrets") is Outcome.INCONCLUSIVE
     assert outcome_of(decide(replace(unranked, schema="leakcert/v2"), model), "min_secrets") is Outcome.PASS
 
@@ -312,6 +375,13 @@ def test_a_limit_that_no_leak_could_exceed_is_not_passed(cert, model, copies, li
         assert found == (outcome if most > limit else "inconclusive")
 
 
+def test_a_limit_at_the_ceiling_is_not_passed_and_more_coins_are_asked_for(cert, model):
+    policy = change(POLICY, max_epsilon_lower_bound=cert.epsilon.ceiling)
+    rule = rule_of(decide(cert, model, policy), "max_epsilon_lower_bound")
+    assert rule.outcome is Outcome.INCONCLUSIVE
+    assert rule.found.endswith(", ceiling 4.53; no leak could exceed the limit: use more coins, each with one copy")
+
+
 @pytest.mark.parametrize(
     ("m", "auc", "lower", "outcome"),
     [
@@ -334,6 +404,28 @@ def test_power(cert, model, m, auc, lower, outcome):
     assert outcome_of(decide(replace(changed, epsilon=None), model), "min_power") == "inconclusive"
 
 
+def test_the_power_of_at_most_8192_coins_is_simulated_as_the_certificate_tests_them(cert, model, monkeypatch):
+    asked = []
+
+    def simulated(*given, **named):
+        asked.append((given, named))
+        return cert.power.probability
+
+    monkeypatch.setattr(sys.modules["stanch.audit.gate"], "scan_power", simulated)
+    for m, splits, orders in ((8192, 12, DIRECT_ORDERS), (9000, 2, DIRECT_ORDERS[:2]), (33, 1, DIRECT_ORDERS[:1])):
+        decide(replace(cert, epsilon=replace(cert.epsilon, m=m, alpha=0.01, splits=splits)), model)
+        assert asked.pop() == ((min(m, 8192), 0.6), {"alpha": 0.01, "splits": splits, "orders": orders})
+
+
+def test_thirty_two_coins_have_the_power_that_they_have(cert, model):
+    reached = scan_power(32, 0.75, alpha=0.05, splits=12, orders=DIRECT_ORDERS).lower
+    assert 0 < reached < cert.power.probability.lower
+    told = replace(cert, power=replace(cert.power, auc=0.75), epsilon=replace(cert.epsilon, m=32))
+    for least, outcome in ((reached, "pass"), (reached + 1e-9, "inconclusive")):
+        policy = change(POLICY, detectable_auc=0.75, min_power=least)
+        assert outcome_of(decide(told, model, policy), "min_power") == outcome
+
+
 def test_minimum_counts(cert, model):
     assert outcome_of(decide(cert, model, change(POLICY, min_rows=3001)), "min_rows") is Outcome.INCONCLUSIVE
     assert outcome_of(decide(cert, model, change(POLICY, min_rows=3000)), "min_rows") is Outcome.PASS
@@ -347,6 +439,9 @@ def test_minimum_counts(cert, model):
 def test_a_contradicted_claim_that_could_not_be_tested_is_inconclusive(cert, model, p_value, outcome):
     decision = decide(replace(cert, dp=replace(cert.dp, p_value=p_value)), model)
     assert outcome_of(decision, "dp_claim") == outcome
+    said = "contradicted" if outcome == "inconclusive" else "not contradicted"
+    told = f"epsilon 8, delta 1e-05 per record; p = {p_value:.3g}"
+    assert rule_of(decision, "dp_claim").found == f"{said}: {told}"
     assert "dp_claim" not in {rule.rule for rule in decide(replace(cert, dp=None), model).rules}
 
 
@@ -418,13 +513,13 @@ def test_breach_beats_inconclusive_beats_pass(cert, model):
         assert decision.decisive.outcome is expected
 
 
-def test_inconclusive_has_its_own_exit_code_and_carries_the_decision(quiet_report, model):
-    rows = replace(quiet_report.extraction.rows, n=300, upper=clopper_pearson(0, 300, side="upper").upper)
-    report = replace(quiet_report, extraction=replace(quiet_report.extraction, rows=rows))
-    cert = predicate(report, ArtifactRef("model", "m", model.root), now=NOW)
+def test_inconclusive_has_its_own_exit_code_and_carries_the_decision(cert, model):
+    cert = with_rows(cert, 0, 300)
     with pytest.raises(GateInconclusive, match="needs about 2,995 rows") as caught:
         gate(verified(cert, model), model, POLICY, now=NOW)
     assert caught.value.exit_code == 5
+    assert caught.value.what.startswith("the gate cannot decide: max_extraction_rate: 0 of 300 rows")
+    assert caught.value.why == f"policy for open-weights; certificate {cert.certificate_id}"
     assert isinstance(caught.value, Inconclusive)
     assert not isinstance(caught.value, GateFailed)
     assert caught.value.decision.outcome is Outcome.INCONCLUSIVE

@@ -41,7 +41,7 @@ def test_defaults_of_each_context(context):
 
 
 def test_default_context_is_the_strictest():
-    assert parse_policy({}) == GatePolicy.for_context("open-weights")
+    assert parse_policy({}) == GatePolicy.for_context() == GatePolicy.for_context("open-weights")
     policies = [GatePolicy.for_context(context) for context in TABLE]
     for looser, stricter in itertools.pairwise(policies):
         for key in ("max_extraction_rate", "max_extractable_secrets", "max_epsilon_lower_bound", "max_auc"):
@@ -73,6 +73,11 @@ def test_unknown_keys_are_refused(key):
     assert caught.value.exit_code == 2
 
 
+def test_of_several_unknown_keys_the_first_is_named():
+    with pytest.raises(UnknownSetting, match="aa: there is no such setting"):
+        parse_policy(dict.fromkeys(["zz", "mm", *(f"k{n}" for n in range(9)), "aa"], 1))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -100,7 +105,7 @@ def test_each_number_has_its_range(key, ends):
     step = 1 if isinstance(ends[0], int) else 0.01
     for end, outside in zip(ends, (ends[0] - step, ends[1] + step), strict=True):
         assert getattr(parse_policy({key: end}), key) == end
-        with pytest.raises(InvalidInput, match=key):
+        with pytest.raises(InvalidInput, match=rf"^\[gate\]: {key}: expected a number"):
             parse_policy({key: outside})
 
 
@@ -124,8 +129,9 @@ def test_policy_file(tmp_path):
         (b"gate = 1\n", "expected a table"),
         (b"[gate\n", "not valid TOML"),
         (b"[gate]\nx = \xff\n", "not valid TOML"),
-        (b"[gate]\nmin_power = 2\n", "stanch.toml \\[gate\\]"),
+        (b"[gate]\nmin_power = 2\n", "^stanch.toml \\[gate\\]: min_power"),
         (b"#" * (1 << 20) + b"\n[gate]\n", "expected a table"),
+        (b"[gate]\n".ljust((1 << 20) + 1, b"#"), "expected a table"),  # a part of a file is no policy
     ],
 )
 def test_unusable_policy_files_are_refused(tmp_path, text, message):

@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -9,17 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stanch.audit.evidence import Reason
+from stanch.audit.cert_sections import CertDp, CertMembership, CertShift
+from stanch.audit.evidence import Evidence, Reason
 from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
 from stanch.audit.rates import clopper_pearson
-from stanch.audit.report import conclude
+from stanch.audit.report import Report, conclude, evidence_of
 from stanch.audit.scan_test import ScanLaw, guess_grid
-from stanch.audit.sections import NearVerbatim, RepeatedTier
+from stanch.audit.sections import (
+    ModelSummary,
+    NearVerbatim,
+    RateAt,
+    Reconstruction,
+    RepeatedTier,
+    Shift,
+    Tool,
+)
 from stanch.audit.table_audit import audit_scores
-from stanch.crypto import canonical_json, parse_json
+from stanch.crypto import canonical_json, frame, parse_json
 from stanch.errors import InvalidInput, VerificationError
 from stanch.sign import Statement
-from stanch.terms import ArtifactRef, Digest, NeighboringRelation, PrivacyBudget, Verdict
+from stanch.terms import ArtifactRef, Digest, Interval, NeighboringRelation, PrivacyBudget, Verdict
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "audit" / "leakcert.json").read_text())
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -27,6 +37,12 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def ref(model):
     return ArtifactRef("model", "m", model.root)
+
+
+@pytest.fixture(scope="module")
+def small_report(tables, reports):
+    """The report of a planned audit with few coins, so that its figures take little to compute."""
+    return reports(tables(m=32), claim=PrivacyBudget(8.0, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE))
 
 
 def test_valid_vector_is_accepted_and_written_back_exactly():
@@ -53,10 +69,10 @@ def test_a_certificate_of_version_2_is_read_as_it_was_written():
         LeakCert.parse(told)
 
 
-def test_version_1_judges_no_repeated_rows_and_version_2_does(quiet_report, model):
+def test_version_1_judges_no_repeated_rows_and_version_2_does(small_report, model):
     """What an old certificate says of its own verdict stays true; the gate looks at the rows all the same."""
     tier = RepeatedTier(">=16", 40, 40, 40, clopper_pearson(40, 40, side="upper").upper)
-    cert = replace(predicate(quiet_report, ref(model), now=NOW), repeated=(tier,))
+    cert = replace(predicate(small_report, ref(model), now=NOW), repeated=(tier,))
     assert LeakCert.parse(replace(cert, schema="leakcert/v1").to_predicate()).repeated == (tier,)
     with pytest.raises(VerificationError, match="verdict: expected LEAK PROVEN"):
         LeakCert.parse(cert.to_predicate())
@@ -69,8 +85,8 @@ def test_version_1_judges_no_repeated_rows_and_version_2_does(quiet_report, mode
         {"near_verbatim": NearVerbatim(1, 3000, 0, 1, clopper_pearson(1, 3000, side="upper").upper, 0, 0)},
     ],
 )
-def test_one_attributable_row_of_any_kind_is_a_demonstration(quiet_report, model, found):
-    report = conclude(replace(quiet_report, extraction=replace(quiet_report.extraction, **found)))
+def test_one_attributable_row_of_any_kind_is_a_demonstration(small_report, model, found):
+    report = conclude(replace(small_report, extraction=replace(small_report.extraction, **found)))
     assert report.verdict is Verdict.LEAK_PROVEN
     cert = LeakCert.parse(predicate(report, ref(model), now=NOW).to_predicate())
     assert (cert.verdict, cert.near_verbatim) == (Verdict.LEAK_PROVEN, found.get("near_verbatim"))
@@ -101,13 +117,13 @@ def test_invalid_vector_is_refused_and_its_field_is_named(case):
     assert case["field"] in caught.value.what, caught.value.what
 
 
-def test_report_to_certificate_through_a_statement(quiet_report, model):
-    cert = predicate(quiet_report, ref(model), now=NOW)
+def test_report_to_certificate_through_a_statement(small_report, model):
+    cert = predicate(small_report, ref(model), now=NOW)
     statement = Statement(model_subjects(model), LEAKCERT_TYPE, cert.to_predicate())
     again = LeakCert.parse(Statement.parse(statement.to_bytes()).predicate)
     assert again == cert
     assert (again.issued, again.expires) == ("2026-01-02T03:04:05Z", "2026-04-02T03:04:05Z")
-    assert again.report_digest == str(quiet_report.digest)
+    assert again.report_digest == str(small_report.digest)
 
 
 def test_subjects_are_the_root_and_every_file(model):
@@ -124,19 +140,19 @@ def test_certificate_of_another_model_or_of_scores_alone_is_refused(quiet_report
         predicate(audit_scores(quiet_table, coins=True, now=NOW), ref(model), now=NOW)
 
 
-def test_inconsistent_report_gets_no_certificate(quiet_report, model):
+def test_inconsistent_report_gets_no_certificate(small_report, model):
     with pytest.raises(VerificationError, match="verdict"):
-        predicate(replace(quiet_report, verdict=Verdict.LEAK_PROVEN), ref(model), now=NOW)
+        predicate(replace(small_report, verdict=Verdict.LEAK_PROVEN), ref(model), now=NOW)
 
 
 @pytest.mark.parametrize("days", [0, 91])
-def test_validity_out_of_range_is_refused(quiet_report, model, days):
+def test_validity_out_of_range_is_refused(small_report, model, days):
     with pytest.raises(InvalidInput, match="days"):
-        predicate(quiet_report, ref(model), valid_days=days, now=NOW)
+        predicate(small_report, ref(model), valid_days=days, now=NOW)
 
 
-def test_untested_claim_stands_in_no_certificate(quiet_report, model):
-    untested = replace(quiet_report, dp=replace(quiet_report.dp, p_value=None))
+def test_untested_claim_stands_in_no_certificate(small_report, model):
+    untested = replace(small_report, dp=replace(small_report.dp, p_value=None))
     assert predicate(untested, ref(model), now=NOW).dp is None
 
 
@@ -148,12 +164,146 @@ def test_falsified_claim_keeps_its_verdict(tables, reports, model):
     assert cert.dp.p_value <= 0.01
 
 
-def test_certificate_id_depends_on_report_model_and_time(quiet_report, model):
-    first = predicate(quiet_report, ref(model), now=NOW)
-    assert first.certificate_id == predicate(quiet_report, ref(model), now=NOW).certificate_id
-    assert first.certificate_id != predicate(quiet_report, ref(model), now=NOW.replace(second=6)).certificate_id
-    changed = replace(quiet_report, limits=("another",))
+def test_certificate_id_depends_on_report_model_and_time(small_report, model):
+    first = predicate(small_report, ref(model), now=NOW)
+    assert first.certificate_id == predicate(small_report, ref(model), now=NOW).certificate_id
+    assert first.certificate_id != predicate(small_report, ref(model), now=NOW.replace(second=6)).certificate_id
+    changed = replace(small_report, limits=("another",))
     assert first.certificate_id != predicate(changed, ref(model), now=NOW).certificate_id
+
+
+def test_the_type_of_the_statement_is_pinned():
+    assert LEAKCERT_TYPE == "urn:stanch:leakcert:v1"
+
+
+@pytest.fixture(scope="module")
+def valid():
+    return LeakCert.parse(VECTORS["valid"])
+
+
+def refusal(cert):
+    """Return the field that a certificate is refused for."""
+    with pytest.raises(VerificationError) as caught:
+        LeakCert.parse(cert.to_predicate())
+    return caught.value.what.partition(":")[0].removeprefix("field ")
+
+
+WRONG = Interval(0.5, 0.6, 0.7, 0.95, "m")
+RIGHT = Interval(0.5, 0.4, 0.6, 0.95, "m")
+
+
+def test_every_interval_of_membership_and_shift_is_looked_at(valid):
+    members = replace(valid.membership, tpr_1pct=RIGHT, tpr_01pct=RIGHT, tnr_1pct=RIGHT)
+    full = replace(valid, membership=members, shift=CertShift(RIGHT, RIGHT, RIGHT))
+    assert LeakCert.parse(full.to_predicate()) == full
+    without = replace(valid, shift=CertShift(RIGHT, RIGHT, None))
+    assert LeakCert.parse(without.to_predicate()) == without
+    for name in ("auc", "tpr_1pct", "tpr_01pct", "tnr_1pct"):
+        assert refusal(replace(full, membership=replace(members, **{name: WRONG}))) == f"membership.{name}"
+    for name in ("blind_auc", "length_auc", "base_loss_auc"):
+        assert refusal(replace(full, shift=replace(full.shift, **{name: WRONG}))) == f"shift.{name}"
+
+
+def test_every_count_and_p_value_is_looked_at(valid):
+    tier, guessed = (
+        RepeatedTier("2-3", 0, 4, 0, clopper_pearson(0, 4, side="upper").upper),
+        Reconstruction("k", 1, 1, 2, 2),
+    )
+    full = replace(valid, repeated=(valid.repeated[0], tier), reconstruction=(guessed, guessed))
+    assert LeakCert.parse(full.to_predicate()) == full
+    for change, field in (
+        ({"k": 5}, "k"), ({"attributable": -1}, "attributable"), ({"upper": 0.5}, "upper"),
+    ):  # fmt: skip
+        wrong = (valid.repeated[0], replace(tier, **change))
+        assert refusal(replace(full, repeated=wrong)) == f"repeated[1].{field}"
+    for change, field in (({"k": 2}, "k"), ({"control_k": 3}, "control_k")):
+        wrong = (guessed, replace(guessed, **change))
+        assert refusal(replace(full, reconstruction=wrong)) == f"reconstruction[1].{field}"
+    for name in ("fisher_in", "fisher_out"):
+        assert refusal(replace(full, exposure=replace(full.exposure, **{name: 1.5}))) == f"exposure.{name}"
+    assert refusal(replace(full, secrets=replace(full.secrets, k_out=999))) == "secrets.k_out"
+    one = replace(full, exposure=replace(full.exposure, candidates=1))
+    assert LeakCert.parse(one.to_predicate()) == one
+
+
+def test_a_certificate_is_valid_for_at_most_ninety_days(valid):
+    for expires, is_valid in (
+        ("2026-01-02T00:00:01Z", True), ("2026-04-02T00:00:00Z", True), ("2026-04-02T00:00:01Z", False),
+        ("2026-01-02T00:00:00Z", False),
+    ):  # fmt: skip
+        cert = replace(valid, expires=expires)
+        if is_valid:
+            assert LeakCert.parse(cert.to_predicate()).expires_at > valid.issued_at
+        else:
+            assert refusal(cert) == "expires"
+    for issued in ("2026-1-02T00:00:00Z", "2026-01-02T00:00:00", "2026-13-02T00:00:00Z", ""):
+        assert refusal(replace(valid, issued=issued)) == "issued"
+
+
+@pytest.mark.parametrize(("entry", "start", "is_proven"), [(0, 1, True), (3, 4, True), (4, 4, False), (-1, 4, False)])
+def test_a_plan_is_proven_to_be_older_than_the_tuning(valid, entry, start, is_proven):
+    logged = replace(valid.commitment_evidence, entry_index=entry, tuning_start_index=start)
+    cert = replace(valid, commitment_evidence=logged)
+    assert cert.has_proven_commitment == is_proven
+    assert is_proven or refusal(cert) == "epsilon.formal"
+    informal = replace(cert, epsilon=replace(cert.epsilon, formal=False))
+    assert LeakCert.parse(informal.to_predicate()) == informal
+
+
+def test_an_audit_that_tested_nothing_gives_a_certificate_that_says_so(model):
+    report = conclude(Report(attack_pack=2, created="2026-01-01T00:00:00Z", tool=Tool("stanch", "1"), mode="bare",
+                             model=ModelSummary(str(model.root), ())))  # fmt: skip
+    cert = predicate(report, ref(model), valid_days=1, release_context="partner", now=NOW)
+    assert LeakCert.parse(cert.to_predicate()) == cert
+    assert (cert.verdict, cert.reasons, cert.release_context) == (Verdict.INCONCLUSIVE, (Reason.BARE_MODE,), "partner")
+    assert cert.expires == "2026-01-03T03:04:05Z"
+    empty = [cert.plan_commitment, cert.commitment_evidence, cert.membership, cert.epsilon, cert.power, cert.dp,
+             cert.exposure, cert.extraction, cert.secrets, cert.near_verbatim, cert.shift]  # fmt: skip
+    assert empty == [None] * 11
+    assert (cert.repeated, cert.reconstruction, cert.coverage, cert.limits) == ((), (), (), ())
+    assert not cert.has_proven_commitment
+    assert cert.evidence() == Evidence(mode="bare", reasons=frozenset({Reason.BARE_MODE}))
+
+
+def test_a_certificate_says_what_its_report_says(small_report, model):
+    at = [Interval(n / 10, n / 10, n / 10, 0.95, "m") for n in range(1, 7)]
+    first = replace(
+        small_report.scores[0], tpr=(RateAt(0.01, at[0], None), RateAt(0.001, at[1], None)),
+        tnr=(RateAt(0.001, at[3], None), RateAt(0.01, at[2], None)),
+    )  # fmt: skip
+    near = NearVerbatim(0, 3000, 0, 0, small_report.extraction.rows.upper, 0, 0)
+    tier = RepeatedTier("1", 0, 4, 0, clopper_pearson(0, 4, side="upper").upper)
+    report = replace(
+        small_report, scores=(*small_report.scores[1:], first),
+        membership=replace(small_report.membership, score="ratio/1"),
+        extraction=replace(small_report.extraction, near_verbatim=near, tiers=(tier,)),
+        shift=Shift(at[4], at[5], at[0]), reconstruction=(Reconstruction("k", 1, 2, 0, 3),), dataset_digest="d",
+        base="b", tokenizer_digest="t",
+    )  # fmt: skip
+    cert = predicate(report, ref(model), now=NOW)
+    assert LeakCert.parse(cert.to_predicate()) == cert
+    assert cert.membership == CertMembership("ratio/1", first.auc, at[0], at[1], at[2], report.membership.p)
+    assert cert.dp == CertDp(
+        8.0, 1e-5, NeighboringRelation.ADD_OR_REMOVE_ONE, "record", "pld", report.dp.p_value
+    )  # fmt: skip
+    assert cert.shift == CertShift(at[4], at[5], at[0])
+    assert cert.exposure.candidates == 999
+    assert (cert.extraction.n_budget, cert.extraction.p, cert.extraction.n) == (10_000, 0.9, 3000)
+    assert (cert.near_verbatim, cert.repeated, cert.secrets) == (near, (tier,), report.extraction.secrets)
+    assert (cert.plan_commitment, cert.commitment_evidence) == ("ab" * 32, report.plan.evidence)
+    assert (cert.dataset_digest, cert.base_digest, cert.tokenizer_digest) == ("d", "b", "t")
+    parts = (b"stanch/leakcert/v1", report.digest.value, model.root.value, b"2026-01-02T03:04:05Z")
+    assert cert.certificate_id == hashlib.sha256(frame(*parts)).hexdigest()[:32]
+    assert cert.evidence() == evidence_of(report)
+    without = replace(report, extraction=replace(report.extraction, rows=None), membership=None, scores=())
+    told = predicate(conclude(without), ref(model), now=NOW)
+    assert (told.extraction, told.secrets, told.membership) == (None, report.extraction.secrets, None)
+
+
+def test_members_that_score_lower_count_as_they_would_the_other_way_round(valid):
+    low = replace(valid, mode="holdout", membership=replace(valid.membership, auc=Interval(0.1, 0.05, 0.2, 0.95, "m")))
+    assert low.evidence().attack_auc_lower == 0.8
+    assert replace(low, shift=CertShift(RIGHT, RIGHT, None)).evidence().blind_auc_upper == 0.6
 
 
 # A second reader with the standard library alone. It shares no code with the package: exact rationals and big integers.

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from stanch.audit.codec import first_difference
+from stanch.audit import params
 from stanch.audit.params import (
     DIRECT_ORDERS,
     ORDERS,
@@ -18,6 +18,8 @@ from stanch.audit.params import (
     registers_exposure,
 )
 from stanch.errors import InvalidInput
+
+COUNTS = ("sample_budget", "rows", "tree_budget", "exposure_candidates", "exposure_secrets")
 
 
 def test_preregistration_holds_what_could_be_chosen_afterwards():
@@ -63,27 +65,55 @@ def test_missing_and_extra_fields_are_differences():
     assert preregister(AuditParams()).differs_from({**registered, "zzz": 1}) == "zzz"
 
 
+def test_what_reports_and_certificates_take_for_granted():
+    """Each is published, and a document that was made with another would be read wrongly."""
+    assert (params.ATTACK_PACK, params.MIN_COINS, params.MIN_CANDIDATES, params.ROWS_TIER) == (2, 32, 99, "row")
+    assert (params.DEFAULT_ALPHA, params.MIN_ALPHA, params.BOUND_CONFIDENCE) == (0.05, 0.001, 0.95)
+
+
+def test_what_an_audit_does_by_default():
+    assert AuditParams() == AuditParams(
+        alpha=0.05, scores=("ratio/1", "suffix_loss/1", "ez/1"),
+        orders=("in", "out", "two_sided", "reversed_in", "reversed_out", "reversed_two_sided"), formal_tiers=("all",),
+        detectable_auc=0.6, min_power=0.8, decoding=Decoding(40, 1.0), sample_budget=10_000, sample_probability=0.9,
+        rows=3000, tree_budget=6000, exposure_candidates=999, exposure_secrets=16, reconstruction_values=32,
+        near_verbatim=False,
+    )  # fmt: skip
+    assert AuditParams().splits == 12
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "named"),
     [
-        {"scores": ()},
-        {"scores": ("ratio/1", "ratio/1")},
-        {"scores": ("min_k_pp/1",)},
-        {"orders": ("sideways",)},
-        {"orders": ()},
-        {"formal_tiers": ()},
-        {"alpha": 0.0},
-        {"alpha": 0.0009},
-        {"alpha": 1.0},
-        {"min_power": 1.0},
-        {"detectable_auc": 0.5},
-        {"rows": 0},
-        {"sample_budget": 0},
+        ({"scores": ()}, "audit scores: .* found none"),
+        ({"scores": ("ratio/1", "ratio/1")}, "audit scores: expected"),
+        ({"scores": ("min_k_pp/1",)}, "audit scores: .* found min_k_pp/1"),
+        ({"orders": ("sideways",)}, "audit orders: expected"),
+        ({"orders": ("in", "in")}, "audit orders: expected"),
+        ({"orders": ()}, "audit orders: expected"),
+        ({"formal_tiers": ()}, "audit formal tiers: expected"),
+        ({"formal_tiers": ("a", "a")}, "audit formal tiers: expected"),
+        ({"alpha": 0.0009}, "alpha: expected"),
+        ({"alpha": 1.0}, "alpha: expected"),
+        ({"min_power": 0.0}, "min_power: expected"),
+        ({"min_power": 1.0}, "min_power: expected"),
+        ({"sample_probability": 0.0}, "sample_probability: expected"),
+        ({"sample_probability": 1.0}, "sample_probability: expected"),
+        ({"detectable_auc": 0.5}, "detectable_auc: expected"),
+        ({"detectable_auc": 1.0}, "detectable_auc: expected"),
+        *(({name: 0}, f"{name}: expected at least 1") for name in COUNTS),
+        ({"reconstruction_values": -1}, "reconstruction_values: expected at least 0"),
     ],
 )
-def test_unusable_parameters_are_refused(wrong):
-    with pytest.raises(InvalidInput):
+def test_unusable_parameters_are_refused_by_name(wrong, named):
+    with pytest.raises(InvalidInput, match=f"^{named}"):
         AuditParams(**wrong)
+
+
+def test_parameters_at_their_ends():
+    AuditParams(alpha=0.001, reconstruction_values=0, **dict.fromkeys(COUNTS, 1))
+    AuditParams(alpha=0.99, min_power=0.99, sample_probability=0.99, detectable_auc=0.99)
+    AuditParams(min_power=0.01, sample_probability=0.01, detectable_auc=0.51)
 
 
 def test_exposure_is_what_the_plan_registered():
@@ -106,18 +136,6 @@ def test_parts_of_alpha_add_up_to_all_of_it(orders, parts, sharers):
     assert [count_sharers(order, orders) for order in orders] == sharers
     assert sum(Fraction(1, parts * share) for share in sharers) == 1
     assert AuditParams(orders=orders, formal_tiers=("a", "b")).splits == 6 * parts
-
-
-def test_first_difference_names_the_place():
-    left = {"a": [1, {"b": 2.0}], "c": True}
-    assert first_difference(left, {"a": [1, {"b": 2.0}], "c": True}) is None
-    assert first_difference(left, {"a": [1, {"b": 2.5}], "c": True}) == "a[1].b"
-    assert first_difference(left, {"a": [1], "c": True}) == "a[1]"
-    assert first_difference(left, {"a": [1, {"b": 2.0}], "c": 1}) == "c"
-    assert first_difference(left, {"a": [1, {"b": 2.0}]}) == "c"
-    assert first_difference({}, {"z": 1}) == "z"
-    assert first_difference(1.0, 1.0 + 1e-10, tolerance=1e-9) is None
-    assert first_difference(1.0, float("nan"), tolerance=1e-9) == "(whole value)"
 
 
 def test_statistics_need_no_torch():

@@ -1,11 +1,14 @@
+import math
 import time
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
-from stanch.audit.params import DIRECT_ORDERS, AuditParams
+from stanch.audit.params import DIRECT_ORDERS, ORDERS, AuditParams
 from stanch.audit.power import critical_value, scan_power
-from stanch.audit.scan_test import ScanLaw, guess_grid, scan_epsilon
+from stanch.audit.rates import clopper_pearson
+from stanch.audit.scan_test import ScanLaw, guess_correctness, guess_grid, scan_epsilon
 from stanch.errors import InvalidInput
 
 # The note's prototype with 600 runs; two such rates differ by more than 0.08 with probability below 1 %.
@@ -54,13 +57,40 @@ def test_critical_value_is_the_last_level_that_passes():
     law = ScanLaw.of(tuple(guess_grid(100).tolist()))
     critical = critical_value(law, 0.05 / 9)
     assert law.crossing_probability(critical, 0.0) <= 0.05 / 9
-    assert law.crossing_probability(critical * 1.05, 0.0) > 0.05 / 9
+    assert law.crossing_probability(critical * (1 + 1e-9), 0.0) > 0.05 / 9
 
 
-@pytest.mark.parametrize(("m", "auc"), [(31, 0.6), (100, 0.5), (100, 1.0)])
-def test_unusable_settings_are_refused(m, auc):
+@pytest.mark.parametrize("orders", [("in",), ("reversed_in", "two_sided", "out")])
+def test_power_by_hand(orders):
+    """The seeded audits are drawn once more, and each is judged by its p-value instead of a critical value."""
+    generator, law, seen = np.random.PCG64(3), ScanLaw(tuple(guess_grid(40).tolist())), 0
+    for _ in range(60):
+        coins = np.array([bool(word >> 63) for word in generator.random_raw(40).tolist()])
+        uniform = np.array([((word >> 11) + 0.5) / 2**53 for word in generator.random_raw(40).tolist()])
+        scores = ndtri(uniform) + coins * math.sqrt(2) * ndtri(0.8)
+        right = [np.cumsum(guess_correctness(scores, coins, order))[guess_grid(40) - 1]
+                 for order in orders if order in DIRECT_ORDERS]  # fmt: skip
+        best = min(law.statistic(row, 0.0) for row in right)
+        seen += law.crossing_probability(best, 0.0) <= 0.2 / 5
+    assert 0 < seen < 60
+    assert scan_power(40, 0.8, alpha=0.2, splits=5, orders=orders, sims=60, seed=3) == clopper_pearson(seen, 60)
+
+
+def test_what_is_simulated_by_default():
+    assert scan_power(32, 0.7) == scan_power(32, 0.7, alpha=0.05, splits=12, orders=ORDERS, sims=1000, seed=0)
+    assert scan_power(32, 0.7, sims=1).method == "clopper-pearson/two"
+
+
+@pytest.mark.parametrize(
+    ("m", "auc", "others"),
+    [
+        (31, 0.6, {}), (100, 0.5, {}), (100, 1.0, {}), (100, 0.6, {"sims": 0}), (100, 0.6, {"splits": 3}),
+        (100, 0.6, {"splits": 0, "orders": ("in",)}),
+    ],
+)  # fmt: skip
+def test_unusable_settings_are_refused(m, auc, others):
     with pytest.raises(InvalidInput):
-        scan_power(m, auc)
+        scan_power(m, auc, **others)
 
 
 def test_nine_tests_of_512_coins_take_under_two_seconds():

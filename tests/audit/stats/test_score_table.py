@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from stanch.audit.score_table import ScoreTable, parse_table, read_table
+from stanch.audit.score_table import MAX_ROWS, ScoreTable, parse_table, read_table
 from stanch.errors import InvalidInput
 
 
@@ -197,3 +197,103 @@ def test_columns_of_other_lengths_and_unusable_scores_are_refused():
     ):
         with pytest.raises(InvalidInput):
             build(**wrong)
+
+
+def wide(names=("s",), *, copies="1", first="k,t"):
+    """A table of 32 records in the wide layout."""
+    rows = (f"i{n},{first if n == 0 else 'k,t'},{n % 2},{copies if n == 0 else 1}," + ",".join("0" for _ in names)
+            for n in range(32))  # fmt: skip
+    return "\n".join([",".join(["id,kind,tier,member,copies", *names]), *rows]) + "\n"
+
+
+def test_a_table_has_at_most_64_scores_with_names_of_at_most_64_characters():
+    names = [f"s{n}" for n in range(64)]
+    assert tuple(parse(wide(names)).scores) == tuple(names)
+    with pytest.raises(InvalidInput, match=r"line 1: expected .* tier, member, copies and then 1 to 64 scores"):
+        parse(wide([*names, "more"]))
+    with pytest.raises(InvalidInput, match="line 1: expected the columns"):
+        parse(wide(()))
+    rows = [f"{n},{n % 2},i{n},{name}" for name in names for n in range(32)]
+    assert len(parse(long(header="score,member,id,name", rows=rows)).scores) == 64
+    with pytest.raises(InvalidInput, match=f"line {len(rows) + 2}: expected at most 64 names"):
+        parse(long(header="score,member,id,name", rows=[*rows, "1,1,i1,more"]))
+    longest = "Az09_./+-".ljust(64, "n")
+    assert tuple(parse(wide([longest])).scores) == (longest,)
+    for wrong in (longest + "n", "a:b", "ä"):
+        with pytest.raises(InvalidInput, match="names of scores"):
+            parse(wide([wrong]))
+        with pytest.raises(InvalidInput, match="names of letters"):
+            parse(long(header="score,member,id,name", rows=[f"{n},{n % 2},i{n},{wrong}" for n in range(32)]))
+
+
+def test_a_wide_table_may_have_a_score_of_the_name_score():
+    assert tuple(parse(wide(["score"])).scores) == ("score",)
+
+
+def test_a_record_has_one_to_a_million_copies():
+    for copies in ("1", "1000000", "0000007"):
+        assert parse(wide(copies=copies)).copies[0] == int(copies)
+    for copies in ("0", "1000001", "00000001", "1.0", "", "+1", "٣", "²"):
+        with pytest.raises(InvalidInput, match="line 2: expected a whole number from 1 to 1,000,000 in"):
+            parse(wide(copies=copies))
+
+
+def test_a_line_has_fewer_than_65_536_characters():
+    line = "0.5,1,".ljust(65_534, "x")
+    assert len(parse(long(header="score,member,id", rows=[line, *(f"1,{n % 2},{n}" for n in range(40))]))) == 41
+    with pytest.raises(InvalidInput, match="line 2: expected fewer than 65536 characters"):
+        parse(long(header="score,member,id", rows=[line + "x", *(f"1,{n % 2},{n}" for n in range(40))]))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("+1.5", 1.5), ("-.5", -0.5), ("2.", 2), ("1e3", 1000), ("1E-3", 0.001), ("1.5e+2", 150), ("-0", 0)],
+)
+def test_numbers_are_decimal(text, value):
+    assert parse(long(rows=long_rows(first=f"{text},1"))).scores["score"][0] == value
+
+
+@pytest.mark.parametrize("text", [".", "+", "e3", "1e", "1.5.2", "1e3.5", "--1", "1 ", "1,"])
+def test_what_is_no_decimal_number_is_refused(text):
+    with pytest.raises(InvalidInput, match="line 2: expected"):
+        parse(long(rows=long_rows(first=f"{text},1")))
+
+
+def test_both_ways_to_write_a_boolean_are_read():
+    rows = [f"{n},{('0', '1', 'false', 'true')[n % 4]}" for n in range(32)]
+    assert parse(long(rows=rows)).member.tolist() == [False, True] * 16
+
+
+def test_what_a_long_table_leaves_out_has_its_default():
+    table = parse(long())
+    assert table.kinds == ("record",) * 32
+    assert table.tiers == ("row",) * 32
+    assert table.ids == tuple(f"r{n}" for n in range(32))
+    given = parse(long(header="tier,member,score,id", rows=[f"t{n},{n % 2},{n},x{n}" for n in range(32)]))
+    assert given.tiers == tuple(f"t{n}" for n in range(32))
+    assert given.ids == tuple(f"x{n}" for n in range(32))
+
+
+def test_an_empty_file_is_refused_at_its_first_line():
+    with pytest.raises(InvalidInput, match=r"^scores.csv line 1: expected the columns score and member, or"):
+        parse("")
+
+
+def test_the_fewest_records_are_32_and_the_most_five_million(monkeypatch):
+    assert MAX_ROWS == 5_000_000
+    assert len(parse(long())) == 32
+    with pytest.raises(InvalidInput, match="at least 32 records, found 31"):
+        parse(long(rows=long_rows(31)))
+    monkeypatch.setattr("stanch.audit.score_table.MAX_ROWS", 32)
+    assert len(parse(long())) == 32
+
+
+def test_the_same_record_has_one_tier_and_one_membership():
+    rows = [f"{n},{n % 2},i{n},a,t" for n in range(32)]
+    for other in ("1,1,i1,b,u", "1,0,i1,b,t"):
+        with pytest.raises(InvalidInput, match="line 34: the same id has another member or tier above"):
+            parse(long(header="score,member,id,name,tier", rows=[*rows, other]))
+
+
+def test_a_table_is_printed_without_what_is_in_it(tables):
+    assert repr(tables(m=32)) == "ScoreTable(rows=32, scores=('ratio/1', 'suffix_loss/1', 'ez/1'))"

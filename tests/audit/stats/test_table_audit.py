@@ -3,21 +3,31 @@ import io
 import itertools
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import stanch
 from stanch.audit.evidence import Reason
-from stanch.audit.membership import _flagged, claim_p_value, planned_membership, rank_within_kinds, tie_seed_of
-from stanch.audit.params import TESTED_SCORES, AuditParams
-from stanch.audit.report import Report, evidence_of
+from stanch.audit.membership import (
+    _flagged,
+    claim_p_value,
+    holdout_membership,
+    planned_membership,
+    rank_within_kinds,
+    tie_seed_of,
+)
+from stanch.audit.params import ATTACK_PACK, TESTED_SCORES, AuditParams, preregister
+from stanch.audit.rates import clopper_pearson
+from stanch.audit.report import Report, conclude, evidence_of
 from stanch.audit.score_table import ScoreTable, parse_table
+from stanch.audit.sections import DpCheck, ModelSummary, NearVerbatim, RateAt, RepeatedTier, Tool
 from stanch.audit.table_audit import audit_scores, check_report, recompute
 from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput, VerificationError
-from stanch.terms import NeighboringRelation, PrivacyBudget, Verdict
+from stanch.terms import CommitmentEvidence, Interval, NeighboringRelation, PrivacyBudget, Verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VECTORS = Path(__file__).parents[2] / "vectors" / "audit"
@@ -144,6 +154,162 @@ def test_every_edited_figure_is_found_and_named(quiet_report, quiet_table):
         assert f"field {field}" in caught.value.what, caught.value.what
 
 
+@pytest.fixture(scope="module")
+def small_report(tables, reports):
+    """A report whose figures take little to compute again."""
+    claim = PrivacyBudget(8.0, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE)
+    return reports(tables(m=40), claim=claim)
+
+
+def test_every_figure_that_is_checked_is_named_by_its_place(small_report):
+    wrong = Interval(0.5, 0.6, 0.7, 0.95, "m")
+    last = small_report.scores[-1]
+    near = NearVerbatim(1, 10, 0, 0, clopper_pearson(0, 10, side="upper").upper, 0, 0)
+    tier = RepeatedTier("2-3", 1, 10, 0, clopper_pearson(0, 10, side="upper").upper)
+    extraction = replace(small_report.extraction, near_verbatim=near, tiers=(tier, tier))
+    full = check_report(replace(small_report, extraction=extraction))
+
+    def score(**change):
+        return replace(full, scores=(*full.scores[:-1], replace(last, **change)))
+
+    def part(name, **change):
+        return replace(full, **{name: replace(getattr(full, name), **change)})
+
+    check_report(score(permutation_p=1.0, tpr=(RateAt(0.01, None, 437),)))
+    for field, edited in (
+        ("scores[2].auc", score(auc=wrong)), ("scores[2].permutation_p", score(permutation_p=1.5)),
+        ("scores[2] at 0.01", score(tpr=(RateAt(0.01, wrong, None),))),
+        ("scores[2] at 0.001", score(tnr=(RateAt(0.01, None, 9), RateAt(0.001, wrong, None)))),
+        ("dp.p_value", part("dp", p_value=1.5)), ("exposure.fisher_in", part("exposure", fisher_in=-0.1)),
+        ("exposure.fisher_out", part("exposure", fisher_out=1.1)), ("power", part("power", required=1.0)),
+        ("extraction.near_verbatim.k", part("extraction", near_verbatim=replace(near, k=11))),
+        ("extraction.tiers[1].k", part("extraction", tiers=(tier, replace(tier, k=11)))),
+        ("extraction.tiers[1].attributable", part("extraction", tiers=(tier, replace(tier, attributable=2)))),
+        ("extraction.tiers[1].upper", part("extraction", tiers=(tier, replace(tier, upper=0.5)))),
+    ):  # fmt: skip
+        with pytest.raises(VerificationError) as caught:
+            check_report(edited)
+        assert caught.value.what.startswith(f"field {field}:"), field
+
+
+@pytest.mark.parametrize(("entry", "start", "is_proven"), [(0, 1, True), (4, 4, False), (-1, 4, False)])
+def test_an_epsilon_needs_a_plan_logged_before_the_tuning_or_the_users_word(small_report, entry, start, is_proven):
+    evidence = CommitmentEvidence("ab" * 32, entry, start)
+    planned = replace(small_report, plan=replace(small_report.plan, evidence=evidence))
+    unproven = [replace(small_report, plan=None), replace(planned, plan=replace(planned.plan, commitment="cd" * 32))]
+    if is_proven:
+        check_report(planned)
+    else:
+        unproven.append(planned)
+    for report in unproven:
+        check_report(replace(report, self_declared_coins=True))
+        check_report(replace(report, epsilon=replace(report.epsilon, formal=False)))
+        with pytest.raises(VerificationError, match=r"field epsilon\.formal:"):
+            check_report(report)
+
+
+def computed(table, params, *, mode="planned", tie_seed="5"):
+    """The report of an audit of a model with other parameters than the usual ones."""
+    seed = int(tie_seed) if tie_seed in {"0", "5"} else 0
+    if mode == "planned":
+        tiers = table.formal_tiers(params.formal_tiers)
+        found = planned_membership(tiers, params.scores, params, tie_seed=seed, formal=False)
+    else:
+        found = holdout_membership(table.rows(), params.scores, params)
+    claim = PrivacyBudget(0.1, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE)
+    p = claim_p_value(table, params.scores, claim, tie_seed=seed) if mode == "planned" else None
+    return conclude(Report(
+        attack_pack=ATTACK_PACK, created="2026-01-01T00:00:00Z", tool=Tool("stanch", "1"), mode=mode,
+        model=ModelSummary("sha256:00", ()), preregistration=preregister(params), tie_seed=tie_seed,
+        scores=found.scores, scan=found.scan, membership=found.membership, epsilon=found.epsilon, power=found.power,
+        dp=DpCheck(claim, "pld", p), reasons=found.reasons, scores_digest=str(table.digest),
+    ))  # fmt: skip
+
+
+def joined(one, other):
+    """The table of both, the ids of the second with a letter before them."""
+    return ScoreTable(
+        ids=(*one.ids, *(f"o{name}" for name in other.ids)), kinds=one.kinds + other.kinds,
+        tiers=one.tiers + other.tiers, member=np.concatenate([one.member, other.member]),
+        copies=np.concatenate([one.copies, other.copies]),
+        scores={name: np.concatenate([one.scores[name], other.scores[name]]) for name in one.scores},
+    )  # fmt: skip
+
+
+OTHER = AuditParams(
+    alpha=0.2, scores=("ez/1",), orders=("out",), formal_tiers=("once",), detectable_auc=0.9, min_power=0.3
+)
+
+
+@pytest.fixture(scope="module")
+def tied(tables):
+    """A table of canaries, many of which have equal scores."""
+    table = tables(m=32, shift=2.0)
+    return replace(table, scores={name: np.round(values) for name, values in table.scores.items()})
+
+
+@pytest.mark.parametrize("tie_seed", ["5", "x", "٣", ""])
+def test_a_planned_audit_is_computed_again_as_it_was_registered(tied, tie_seed):
+    """A seed that is no number in ASCII digits is that of a report without a plan: 0."""
+    report = computed(tied, OTHER, tie_seed=tie_seed)
+    assert recompute(report, tied) == report
+    with pytest.raises(VerificationError, match="field scan"):
+        recompute(replace(report, tie_seed="7"), tied)
+
+
+@pytest.mark.parametrize("field", ["alpha", "scores", "orders", "formal_tiers"])
+def test_what_was_registered_is_what_is_computed(tied, field):
+    report = computed(tied, OTHER)
+    registered = replace(report.preregistration, **{field: getattr(AuditParams(), field)})
+    with pytest.raises(VerificationError, match="differs from what the score table gives"):
+        recompute(replace(report, preregistration=registered), tied)
+
+
+def test_a_holdout_audit_of_a_model_is_computed_again_from_its_rows_alone(tables):
+    rows = tables(m=40, tier="row")
+    table = joined(rows, tables(m=40, seed=2))
+    report = computed(table, replace(OTHER, formal_tiers=("all",)), mode="holdout")
+    assert report.scores[0].n_member == rows.member.sum()
+    assert recompute(report, table) == report
+
+
+def test_a_bare_audit_has_nothing_that_scores_could_contradict(tables):
+    table = tables(m=32)
+    report = conclude(Report(
+        attack_pack=ATTACK_PACK, created="2026-01-01T00:00:00Z", tool=Tool("stanch", "1"), mode="bare",
+        model=ModelSummary("sha256:00", ()), scores_digest=str(table.digest),
+    ))  # fmt: skip
+    assert recompute(report, table) == report
+
+
+def test_a_report_of_scores_says_what_it_is(tables):
+    table = tables(m=41, tier="row")
+    now = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
+    planned, held = audit_scores(table, coins=True, alpha=0.2, now=now), audit_scores(table, coins=False, now=now)
+    for report, mode in ((planned, "planned"), (held, "holdout")):
+        assert (report.created, report.mode, report.model) == ("2026-01-01T00:00:00Z", mode, None)
+        assert report.tool == Tool("stanch", stanch.__version__)
+        assert (report.attack_pack, report.scores_digest, report.tie_seed) == (ATTACK_PACK, str(table.digest), "0")
+        assert {row.attack for row in report.coverage if row.run} == {
+            "membership inference", "infer training data membership"
+        }  # fmt: skip
+        assert report.limits[0].startswith("Tests the given scores alone")
+    assert [len(planned.limits), len(held.limits)] == [2, 1]
+    assert (planned.epsilon.alpha, planned.epsilon.formal, held.epsilon.formal) == (0.2, True, False)
+    assert planned.reasons == (Reason.UNDERPOWERED,)
+    assert held.reasons == (Reason.NO_SHIFT_GATE, Reason.UNDERPOWERED)
+
+
+@pytest.mark.parametrize(("members", "is_believed"), [(51, True), (52, False), (13, True), (12, False)])
+def test_coins_that_fall_so_less_than_once_in_a_million_times_are_not_believed(tables, members, is_believed):
+    table = replace(tables(m=64), member=np.arange(64) < members)
+    if is_believed:
+        assert len(audit_scores(table, coins=True, now=NOW).limits) == 2
+    else:
+        with pytest.raises(InvalidInput, match=f"{members} of 64 are members"):
+            audit_scores(table, coins=True, now=NOW)
+
+
 def test_other_table_is_refused(quiet_report, tables):
     with pytest.raises(VerificationError, match="scores_digest"):
         recompute(quiet_report, tables(seed=2))
@@ -238,14 +404,9 @@ def test_members_of_a_kind_that_leaks_nothing_are_not_named_for_another_kind_tha
     shares = []
     for seed in range(100):
         leaking, quiet = tables(m=256, shift=3.0, seed=seed), tables(m=768, seed=1000 + seed, kind="synthetic")
-        both = ScoreTable(
-            ids=(*leaking.ids, *(f"q{name}" for name in quiet.ids)), kinds=leaking.kinds + quiet.kinds,
-            tiers=leaking.tiers + quiet.tiers, member=np.concatenate([leaking.member, quiet.member]),
-            copies=np.concatenate([leaking.copies, quiet.copies]),
-            scores={name: np.concatenate([leaking.scores[name], quiet.scores[name]]) for name in leaking.scores},
-        )  # fmt: skip
+        both = joined(leaking, quiet)
         found = _flagged(both, "ratio/1")
-        shares.append(sum(name.startswith("q") for name in found) / max(len(found), 1))
+        shares.append(sum(name.startswith("o") for name in found) / max(len(found), 1))
     assert np.mean(shares) <= 0.05 + 3.1 * np.std(shares) / 10
 
 
