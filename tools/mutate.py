@@ -28,6 +28,7 @@ import pickle
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -82,11 +83,16 @@ def main() -> int:
     if args.table:
         PAGE.write_text(with_table(PAGE.read_text()))
         return 0
+    wanted = args.modules or listed()
+    groups = [(group, [name for name in group["modules"] if name in wanted]) for group in table("group")]
+    groups = [(group, modules) for group, modules in groups if modules]
+    if len(groups) > 1:  # each in a process of its own: none of its modules may be imported for another one
+        again = ["--again"] if args.again else []
+        return max(subprocess.run([sys.executable, __file__, *again, *modules]).returncode for _, modules in groups)  # noqa: S603, PLW1510 - ourselves; the code is returned
     with tempfile.TemporaryDirectory() as folder:
         sys.dont_write_bytecode, sys.pycache_prefix = False, folder  # the tests are compiled once, not for each mutant
-        for group in table("group"):
-            modules = [name for name in group["modules"] if name in (args.modules or listed())]
-            tests = _measure(group["tests"], [_path(name) for name in modules]) if modules else []
+        for group, modules in groups:
+            tests = _measure(group["tests"], [_path(name) for name in modules])
             for name in modules:
                 _record(name, _try_module(name, tests, again=args.again))
     return 0
