@@ -8,11 +8,11 @@ What is changed, ``tools/mutants.py`` says. ``tools/mutation/PACKAGE.toml`` list
 fast, and for each survivor the reason why no test should fail. Counts and survivors go to
 ``benchmarks/results/mutation.json``.
 
-Each mutant is imported by a new fork of a process that holds the other packages but nothing of stanch, and is met by
-the tests that ran a line of its statement, the fastest first. A change that shows at import is met by all tests of the
-group, those that reach its module first. A module must pass the same way unchanged. Tests that take more than five
-seconds of processor time alone, traced, are left out. One process at a time; a mutant may use ten times the processor
-time of its tests.
+Each mutant is imported by a new fork of a process that holds the other packages, and of stanch what stands below it at
+most, and is met by the tests that ran a line of its statement, the fastest first. A change that shows at import is met
+by all tests of the group, those that reach its module first. A module must pass the same way unchanged. Tests that take
+more than five seconds of processor time alone, traced, are left out. One process at a time; a mutant may use ten times
+the processor time of its tests.
 """
 
 import argparse
@@ -54,6 +54,8 @@ FAST = "not nightly and not slow and not acceptance and not realweights"
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-m", FAST]
 SERVERS = {"postgresql", "s3_service", "kms_service", "softhsm", "pg_ground", "cloud_ground"}
 MEMORY = 6 << 30
+GROUND = {"errors", "terms", "crypto", "store"}
+"""What imports nothing of the other packages, so that a change elsewhere does not show in it."""
 SLOW_S = 5
 FLOOR_S, FACTOR, WALL_S = 10, 10, 180
 PASSED, FAILED, NOT_FOUND = 0, 1, 4
@@ -250,25 +252,28 @@ def _measure(files: list[str], paths: list[Path]) -> list[Test]:
         def measure() -> int:
             plugin = _Measure([str(path) for path in paths])
             ended = _pytest(files, plugin)
-            Path(file.name).write_bytes(pickle.dumps((plugin.tests, _foreign())))
+            Path(file.name).write_bytes(pickle.dumps((plugin.tests, _beside(paths))))
             return ended
 
         if _fork(measure, 60 * WALL_S, quiet=False) != PASSED:
             raise SystemExit("the tests do not pass unchanged")
-        tests, foreign = pickle.loads(Path(file.name).read_bytes())  # noqa: S301 - our own fork wrote it
-    for name in foreign:
+        tests, beside = pickle.loads(Path(file.name).read_bytes())  # noqa: S301 - our own fork wrote it
+    for name in beside:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     gc.freeze()
     return tests
 
 
-def _foreign() -> list[str]:
-    """Return the imported modules that are installed: nothing of this project, whose import is tried."""
+def _beside(paths: list[Path]) -> list[str]:
+    """Return the imported modules in which a change of ``paths`` does not show: what is installed, and the ground."""
+    ground = set() if GROUND & {path.relative_to(SOURCES).parts[0] for path in paths} else GROUND
     return [
         name
         for name, module in sys.modules.items()
-        if "site-packages" in (getattr(module, "__file__", None) or "") or name in sys.stdlib_module_names
+        if "site-packages" in (getattr(module, "__file__", None) or "")
+        or name in sys.stdlib_module_names
+        or (name.startswith("stanch.") and name.split(".")[1] in ground)
     ]
 
 

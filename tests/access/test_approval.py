@@ -243,7 +243,7 @@ def test_approvals_are_used_up_once(people, pair):
     with pytest.raises(ApprovalsMissing):
         consume(people, act="replay")
     for person in pair:
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match="used already"):
             approve(people, person)
     with people.tables.read() as connection:
         assert set(connection.exec_driver_sql("SELECT consumed_by FROM approval").scalars()) == {"act"}

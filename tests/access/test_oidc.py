@@ -78,7 +78,7 @@ def text(data):
 
 
 def test_what_the_browser_is_sent_with():
-    world = World(acr=frozenset({"gold", "silver"}))
+    world = World(acr=frozenset({"gold", "silver", "iron", "tin", "lead", "zinc"}))
     asked, attempt = world.begin()
     state, nonce, verifier = (text(bytes([n]) * 32) for n in range(3))
     assert (attempt.issuer, attempt.state, attempt.nonce, attempt.verifier) == (URL, state, nonce, verifier)
@@ -93,7 +93,7 @@ def test_what_the_browser_is_sent_with():
     again, attempt = world.begin(step_up=True)
     assert attempt.step_up
     assert {name: again.get(name) for name in again.keys() - asked.keys() | {"max_age"}} == {
-        "prompt": "login", "max_age": "0", "acr_values": "gold silver",
+        "prompt": "login", "max_age": "0", "acr_values": "gold iron lead silver tin zinc",
     }  # fmt: skip
     assert "acr_values" not in World().begin(step_up=True)[0]
 
@@ -185,8 +185,10 @@ def test_a_step_up_is_a_sign_in_since_it_began():
         world.finish(attempt)
     world.claims["auth_time"] = NOW - 60
     assert world.finish(attempt).subject == "anna"
+    world.clock.seconds += 1
+    assert world.refused(replace(attempt, begun_ms=attempt.begun_ms + 1)) == "None"  # the code was good
     world.claims["auth_time"] = NOW - 61
-    world.refused(attempt)
+    assert world.refused(attempt) == "None"
     assert world.finish(replace(attempt, step_up=False)).subject == "anna"
 
 
