@@ -132,6 +132,7 @@ def test_each_credential_opens_a_session_of_its_own_kind(door, kind):
     assert (session.kind, session.principal) == (kind, principal)
     if isinstance(credential, Bearer):
         assert credential.text not in repr(credential)
+    assert repr(ClientLeaf(b"leaf")) == "ClientLeaf()"
     remembered = authenticator.recognise(credential)
     assert remembered == (session if kind == "api-key" else None)
 
