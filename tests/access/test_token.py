@@ -175,7 +175,7 @@ FORGED = {
     "two parts": (sign().rpartition(".")[0], "not a signed token"),
     "a list for a header": (f"W10.{sign().partition('.')[2]}", "not a signed token"),
     "two names for one claim": (joined(sign(), f".{TWICE}.", sign()), "not a signed token"),
-    "a line break in the signature": (sign() + "\n", "signature"),
+    "line breaks in the signature": (sign() + "\n" * 4, "signature"),
 }  # fmt: skip
 
 
