@@ -1,6 +1,7 @@
 """API keys: their text, what they are bound to, and that every refusal looks the same."""
 
 import base64
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stanch.access import WORKSPACE, ApiKeyOrder, ApiKeys, Context, ResourceFacts, decide, default_policies
-from stanch.access.apikey import format_key, key_mac, parse_key
+from stanch.access.apikey import ApiKeyRecord, format_key, key_mac, parse_key
+from stanch.access.revision import read_revision
 from stanch.crypto import hmac_prf
 from stanch.errors import InvalidInput, NotAuthenticated, NotFound
 
@@ -117,6 +119,109 @@ def test_the_bounds_hold_whatever_the_service_may_do(people, keys, bot):
         assert refusal.reasons == ("credential-bounds",)
 
 
+def test_a_key_for_the_workspace_itself_is_good_for_acts_on_no_single_artifact(people, keys, bot):
+    people.directory.grant(bot, "incident_lead", granted_by="p_x", team=True)
+    _, secret = issue(keys, bot, models=("workspace",), actions=("log:read",))
+    facts = people.directory.facts(keys.authenticate(secret.text, address="10.1.2.3"))
+    assert decide(facts, "log:read", WORKSPACE, Context(team=True), default_policies()).allowed
+
+
+def test_a_session_ends_with_its_key(people, keys, bot):
+    _, secret = issue(keys, bot, days=1)
+    people.clock.seconds += DAY - 30
+    session = keys.authenticate(secret.text, address="10.1.2.3")
+    assert session.expires_ms == session.started_ms + 30_000
+
+
+def test_a_key_is_good_from_its_first_to_its_last_millisecond(people, keys, bot):
+    _, secret = issue(keys, bot, days=1)
+    people.clock.seconds -= 0.001
+    refused(keys, secret.text)
+    people.clock.seconds += DAY
+    keys.authenticate(secret.text, address="10.1.2.3")
+    people.clock.seconds += 0.001
+    refused(keys, secret.text)
+
+
+def test_a_row_under_a_pepper_that_is_not_here_opens_nothing(people, keys, bot):
+    """The dummy for unknown keys is known to everybody, so a row that was written with it must not count."""
+    record, secret = issue(keys, bot)
+    mac = key_mac(hmac_prf(bytes(32)), record.id, parse_key(secret.text)[1])
+    with people.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE api_key SET pepper = 9, mac = ?", (mac,))
+    refused(keys, secret.text)
+
+
+def test_the_key_of_somebody_erased_or_suspended_is_good_for_nothing(people, keys, bot):
+    _, secret = issue(keys, bot)
+    people.directory.suspend(bot)
+    session = keys.authenticate(secret.text, address="10.1.2.3")
+    with pytest.raises(NotAuthenticated, match="suspended"):
+        people.directory.facts(session)
+    people.directory.suspend(bot, suspended=False)
+    people.directory.facts(session)
+    with people.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE principal SET issuer = NULL, subject = NULL, display = NULL")
+    with pytest.raises(NotAuthenticated, match="erased"):
+        people.directory.facts(session)
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ("UPDATE api_key SET not_before_ms = 1767225600001", False),
+        ("UPDATE api_key SET not_before_ms = 1767225600000", True),
+        ("UPDATE api_key SET expires_ms = 1767225600000", False),
+        ("UPDATE api_key SET expires_ms = 1767225600001", True),
+        ("UPDATE api_key SET revoked_ms = 1", False),
+        ("DELETE FROM api_key", False),
+    ],
+)
+def test_a_session_is_good_while_the_row_of_its_key_says_so(people, keys, bot, change, valid):
+    _, secret = issue(keys, bot)
+    issue(keys, bot)
+    session = keys.authenticate(secret.text, address="10.1.2.3")
+    with people.tables.write() as connection:
+        connection.exec_driver_sql(change)
+    if valid:
+        people.directory.facts(session)
+        keys.authenticate(secret.text, address="10.1.2.3")
+    else:
+        with pytest.raises(NotAuthenticated, match="no longer valid"):
+            people.directory.facts(session)
+        refused(keys, secret.text)
+
+
+def test_issuing_and_revoking_are_changes_of_facts(people, keys, bot):
+    def revision():
+        with people.tables.read() as connection:
+            return read_revision(connection).facts
+
+    before = revision()
+    record, _ = issue(keys, bot)
+    assert revision() == before + 1
+    keys.revoke_key(record.id)
+    assert revision() == before + 2
+
+
+def test_what_is_kept_of_a_key(people, keys, bot):
+    record, _ = issue(keys, bot, days=366, actions=("model:infer", "model:embed"))
+    now, end = people.now_ms, people.now_ms + 366 * DAY * 1000
+    assert record == ApiKeyRecord(
+        record.id, bot, (MODEL,), ("10.0.0.0/8",), ("model:infer", "model:embed"), now, end, None, "p_admin"
+    )
+    assert keys.keys() == (record,)
+    keys.revoke_key(record.id)
+    assert keys.keys() == (dataclasses.replace(record, revoked_ms=now),)
+    plain = issue(keys, bot)[0]
+    assert (plain.actions, plain.expires_ms) == (("model:infer",), now + 90 * DAY * 1000)
+
+
+def test_without_a_pepper_no_key_is_made(people, bot):
+    with pytest.raises(InvalidInput, match="no pepper"):
+        issue(ApiKeys(people.tables, {}, clock=people.clock), bot)
+
+
 def test_every_refusal_is_the_same(people, keys, bot):
     _, secret = issue(keys, bot, days=1)
     stranger = format_key(bytes(10), bytes(32))
@@ -173,6 +278,8 @@ def test_an_unknown_id_costs_a_mac_as_well(keys, bot, monkeypatch):
     [
         {"models": ()}, {"models": ("sha256:00",)}, {"models": (MODEL, MODEL)}, {"networks": ()},
         {"networks": ("10.0.0.1/8",)}, {"networks": ("x",)}, {"actions": ()}, {"days": 0}, {"days": 367},
+        {"networks": ("::1",) * 2}, {"actions": ("model:infer",) * 2}, {"actions": ("model:fly",)},
+        {"networks": tuple(f"10.0.0.{n}" for n in range(65))},
     ],
 )  # fmt: skip
 def test_malformed_orders(keys, bot, changes):
@@ -187,10 +294,20 @@ def test_keys_are_for_services(people, keys):
         issue(keys, "p_nobody")
 
 
-def test_keys_are_listed(keys, bot):
+def test_a_key_has_64_networks_at_most(keys, bot):
+    _, secret = issue(keys, bot, networks=tuple(f"10.0.0.{n}" for n in range(64)))
+    keys.authenticate(secret.text, address="10.0.0.63")
+    refused(keys, secret.text, "10.0.0.64")
+
+
+def test_keys_are_listed(people, keys, bot):
     record, _ = issue(keys, bot, days=2)
     first, _ = issue(keys, bot, days=1)
-    assert keys.keys() == (first, record)
+    other, _ = issue(keys, people.add("other", kind="service"), days=1)
+    pair = sorted([first, other], key=lambda one: one.id)
+    assert keys.keys() == (*pair, record)
+    assert keys.keys(bot) == (first, record)
+    assert keys.keys("p_nobody") == ()
 
 
 def test_a_key_that_was_seen_just_now_is_recognised_and_no_other(people, bot):
@@ -216,6 +333,19 @@ def test_a_key_that_was_seen_just_now_is_recognised_and_no_other(people, bot):
     assert keys.recognise(text, address=inside) == session
     keys.forget()
     assert keys.recognise(text, address=inside) is None
+
+
+def test_so_many_keys_are_remembered_and_then_all_are_read_again(people, bot, monkeypatch):
+    monkeypatch.setattr("stanch.access.apikey._MOST_SEEN", 2)
+    keys = ApiKeys(people.tables, PEPPERS, clock=people.clock, monotonic=lambda: 0.0)
+    texts = [issue(keys, bot)[1].text for _ in range(3)]
+
+    def known():
+        return [keys.recognise(text, address="10.1.2.3") is not None for text in texts]
+
+    for text, remembered in zip(texts, ([True, False, False], [True, True, False], [False, False, True]), strict=True):
+        keys.authenticate(text, address="10.1.2.3")
+        assert known() == remembered
 
 
 def test_a_key_that_was_seen_just_now_still_expires(people, bot):

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from stanch.access import Approval, ApprovalStatement, sign_approval
-from stanch.crypto import SigningKey, canonical_json
+from stanch.access.approval import approvals_digest
+from stanch.crypto import SigningKey, canonical_json, frame
 from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotAuthenticated
 from stanch.terms import Digest
 
@@ -147,6 +148,57 @@ def test_statements_that_do_not_count_are_not_recorded(people, pair, changes):
     assert count(people) == 0
 
 
+def test_a_clock_may_be_a_minute_behind_the_approvers(people, pair):
+    approve(people, pair[0], created_ms=people.now_ms + 60_000)
+    assert count(people) == 1
+    people.clock.seconds -= 0.001
+    assert count(people) == 0
+
+
+def test_a_statement_has_4096_bytes_at_most(people, pair):
+    room = 4096 - len(statement(people, pair[0], origin="").to_bytes())
+    longest = statement(people, pair[0], origin="o" * room)
+    assert ApprovalStatement.parse(longest.to_bytes()) == longest
+    with pytest.raises(InvalidInput):
+        ApprovalStatement.parse(dataclasses.replace(longest, origin="o" * (room + 1)).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ("UPDATE credential SET kind = 'other'", 0),
+        ("UPDATE credential SET not_before_ms = 1767225600001", 0),
+        ("UPDATE credential SET not_before_ms = 1767225600000", 1),
+        ("UPDATE credential SET expires_ms = 1767225600000", 0),
+        ("UPDATE credential SET expires_ms = 1767225600001", 1),
+        ("UPDATE credential SET revoked_ms = 1", 0),
+        ("UPDATE principal SET kind = 'service'", 0),
+        ("UPDATE principal SET issuer = NULL", 0),
+    ],
+)
+def test_an_approval_counts_while_its_key_and_its_approver_do(people, change, counts):
+    anna = people.add("anna")
+    approve(people, anna)
+    key = people.keys[anna]
+    assert people.approvals.key_of(anna, key.key_id) == key.public
+    with people.tables.write() as connection:
+        connection.exec_driver_sql(change)
+    assert count(people) == counts
+    assert (people.approvals.key_of(anna, key.key_id) is not None) is bool(counts)
+
+
+def test_a_key_in_the_row_of_another_does_not_sign_for_it(people, pair):
+    """Whoever can write the table cannot put a key of their own behind the name of a registered one."""
+    own = SigningKey.from_seed(bytes(32))
+    with people.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE credential SET public = ? WHERE principal = ?", (own.public.raw, pair[0]))
+    forged = dataclasses.replace(sign_approval(own, statement(people, pair[0])), key_id=people.keys[pair[0]].key_id)
+    with pytest.raises(NotAuthenticated):
+        people.approvals.record_approval(forged)
+    assert people.approvals.key_of(pair[0], people.keys[pair[0]].key_id) is None
+    assert people.approvals.key_of(pair[0], people.keys[pair[1]].key_id) is None
+
+
 def test_only_the_approvers_own_registered_key_signs(people, pair):
     anna, ben = pair
     good = statement(people, anna)
@@ -191,10 +243,58 @@ def test_approvals_are_used_up_once(people, pair):
     with pytest.raises(ApprovalsMissing):
         consume(people, act="replay")
     for person in pair:
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match="used already"):
             approve(people, person)
     with people.tables.read() as connection:
         assert set(connection.exec_driver_sql("SELECT consumed_by FROM approval").scalars()) == {"act"}
+
+
+def test_an_act_sees_the_approvals_that_it_used_and_no_other_act_does(people, pair):
+    for person in pair:
+        approve(people, person)
+    consume(people)
+
+    def seen(**options):
+        return people.approvals.counted(REQUEST, requester="p_requester", **options)
+
+    assert seen() == seen(act="") == seen(act="other") == ()
+    statements = [ApprovalStatement.parse(one.statement) for one in seen(act="act")]
+    assert [one.approver for one in statements] == sorted(pair)
+    assert len(seen(act="act", involved=pair[:1])) == 1
+
+
+def test_an_act_that_comes_second_in_the_same_moment_uses_nothing(people, pair, monkeypatch):
+    for person in pair:
+        approve(people, person)
+    read = people.approvals._approvals
+
+    def overtaken(connection, *args, **options):
+        rows = read(connection, *args, **options)
+        connection.exec_driver_sql("UPDATE approval SET consumed_by = 'first' WHERE principal = ?", (pair[0],))
+        return rows
+
+    monkeypatch.setattr(people.approvals, "_approvals", overtaken)
+    with pytest.raises(ApprovalsMissing, match="in this very moment"):
+        consume(people)
+    monkeypatch.undo()
+    assert count(people) == 2  # the transaction took back what both did
+
+
+def test_the_digest_of_approvals_is_of_each_statement_and_signature_in_order(people, pair):
+    one, two = (sign_approval(people.keys[person], statement(people, person)) for person in pair)
+    parts = (b"stanch/access/v1/approval", one.statement, one.signature, two.statement, two.signature)
+    assert approvals_digest([one, two]) == Digest.sha256(frame(*parts))
+
+
+@pytest.mark.parametrize("needed", [1, 2, 3])
+def test_an_act_says_how_many_it_needs(people, pair, needed):
+    for person in pair:
+        approve(people, person)
+    if needed <= 2:
+        assert consume(people, needed=needed) == tuple(sorted(pair))
+    else:
+        with pytest.raises(ApprovalsMissing, match="expected 3, found 2"):
+            consume(people, needed=needed)
 
 
 def test_too_few_approvals_are_left_as_they_are(people, pair):

@@ -16,6 +16,7 @@ from stanch.access import (
     ROLES,
     WORKSPACE,
     Context,
+    Decision,
     Facts,
     Grant,
     Principal,
@@ -25,7 +26,8 @@ from stanch.access import (
     parse_policies,
 )
 from stanch.access.decision import _case, _context, evaluate
-from stanch.access.policy import ActionPolicies, _resource, default_text, split
+from stanch.access.facts import Bounds
+from stanch.access.policy import ActionPolicies, _resource, default_text, permits_role, split
 from stanch.errors import ApprovalsMissing, InvalidInput, NotPermitted, SeparationOfDuties
 from stanch.terms import ArtifactRef, Digest
 
@@ -243,6 +245,14 @@ def test_values_outside_cedars_integers_do_not_allow():
     assert not allowed(holder("release_manager"), "release:create", context=context)
 
 
+def test_a_principal_whom_cedar_cannot_hold_may_do_nothing():
+    decision = decide(holder("auditor", clearance=2**64), "log:read", WORKSPACE, IDEAL, default_policies())
+    assert not decision.allowed
+    assert decision.reasons == ()
+    assert len(decision.errors) == 1
+    assert len(decision.errors[0]) <= 300
+
+
 def test_an_unknown_action_is_refused():
     with pytest.raises(InvalidInput):
         decide(holder(*ROLES), "release:everything", resource(), IDEAL, default_policies())
@@ -276,9 +286,80 @@ def test_require_returns_the_decision_or_the_right_error():
 
 def test_resources_of_artifacts():
     digest = Digest.sha256(b"x")
-    for kind, expected in (("model", "Model"), ("dataset", "Dataset"), ("release", "Release"), ("other", "Run")):
-        made = ResourceFacts.of(ArtifactRef(kind, "n", digest), gate="passed")
-        assert (made.kind, made.id) == (expected, f"n@{digest}")
+    for kind, expected in (
+        ("model", "Model"), ("dataset", "Dataset"), ("release", "Release"), ("case", "Case"), ("run", "Run"),
+        ("other", "Run"),
+    ):  # fmt: skip
+        made = ResourceFacts.of(ArtifactRef(kind, "n", digest), sensitivity=3, quarantined=True, gate="passed")
+        assert made == ResourceFacts(expected, f"n@{digest}", 3, True, "passed")
+        assert (made.scope, made.uid) == (f"{expected}:n@{digest}", (f"Stanch::{expected}", f"n@{digest}"))
+        assert made.digest == str(digest)
+        assert ResourceFacts.of(ArtifactRef(kind, "n", digest)) == ResourceFacts(expected, f"n@{digest}", 0, False, "")
+    assert (WORKSPACE.scope, WORKSPACE.uid, WORKSPACE.digest) == (
+        "Workspace:workspace", ("Stanch::Workspace", "workspace"), "",
+    )  # fmt: skip
+
+
+def test_a_role_for_one_resource_adds_nothing_to_the_same_role_for_all():
+    facts = Facts(
+        holder().principal, (*holder("auditor", "consumer").grants, *holder("consumer", scope="Model:m").grants)
+    )
+    model, other = ResourceFacts("Model", "m"), ResourceFacts("Model", "n")
+    assert facts.roles == {"auditor", "consumer"}
+    assert facts.scoped_roles(model) == frozenset()
+    alone = holder("consumer", scope="Model:m")
+    assert (alone.roles, alone.scoped_roles(model), alone.scoped_roles(other)) == (
+        frozenset(),
+        {"consumer"},
+        frozenset(),
+    )
+    assert facts.grants_for(model) == facts.grants
+    assert facts.grants_for(other) == facts.grants[:2]
+
+
+@pytest.mark.parametrize(
+    "reason", [policy.id for policy in default_policies().policies.values() if policy.effect == "forbid"]
+)
+def test_each_forbid_has_a_next_step(reason):
+    decision = Decision(False, "p_a", "release:create", "Model:m", (reason,), (), Digest.sha256(b""))
+    with pytest.raises(NotPermitted) as caught:
+        decision.require()
+    assert caught.value.next_step
+    assert caught.value.why == f"forbidden by {reason}"
+
+
+def test_bounds_of_a_credential_are_refused_by_name_whatever_the_policies_say():
+    facts = dataclasses.replace(holder("release_manager"), bounds=Bounds(frozenset({"log:read"}), frozenset()))
+    context = Context(team=True, mfa=True, approvals=2, glass="gl_x")
+    decision = decide(facts, "release:create", resource(), context, default_policies())
+    assert decision == Decision(
+        False, facts.principal.id, "release:create", resource().scope, ("credential-bounds",), (),
+        default_policies().digest, "gl_x",
+    )  # fmt: skip
+    with pytest.raises(NotPermitted) as caught:
+        decision.require()
+    assert caught.value.next_step
+
+
+def test_a_decision_says_what_was_asked_and_under_which_emergency():
+    context = Context(team=True, mfa=True, approvals=2, glass="gl_x")
+    facts = holder("release_manager")
+    decision = decide(facts, "release:create", resource(), context, default_policies())
+    assert decision == Decision(
+        True, facts.principal.id, "release:create", resource().scope, ("role-release_manager",), (),
+        default_policies().digest, "gl_x",
+    )  # fmt: skip
+    assert decide(facts, "release:create", resource(), IDEAL, default_policies()).glass == ""
+
+
+def test_several_forbids_are_told_in_order_with_each_next_step():
+    who = holder("release_manager", suspended=True)
+    decision = decide(who, "release:export", resource(gate=""), Context(team=True), default_policies())
+    assert decision.reasons == ("gate", "second-factor", "suspended", "two-people")
+    with pytest.raises(NotPermitted) as caught:
+        decision.require()
+    assert type(caught.value) is NotPermitted
+    assert caught.value.next_step.count("; ") == 3
 
 
 SHIPPED = default_policies()
@@ -372,6 +453,76 @@ def test_ones_own_policies_decide_alike_in_two_sets_and_in_one():
                 for which in (joined, policies)
             )
             assert (one.decision, sorted(one.diagnostics.reason)) == (two.decision, sorted(two.diagnostics.reason))
+
+
+@pytest.mark.parametrize(
+    ("policy", "permitted"),
+    [
+        ('permit (principal in Stanch::Role::"ours", action == Stanch::Action::"log:read", resource);', True),
+        ('permit (principal, action, resource) when { principal in Stanch::Role::"ours" };', True),
+        ("permit (principal, action, resource);", True),
+        ("permit (principal, action, resource) when { principal.clearance > 7 };", False),
+        ('permit (principal == Stanch::User::"ours", action, resource);', False),
+        ('forbid (principal in Stanch::Role::"ours", action == Stanch::Action::"log:read", resource);', False),
+        ("forbid (principal, action, resource);", False),
+    ],
+)
+def test_a_role_may_do_something_if_a_permit_names_it_or_everybody(policy, permitted):
+    assert permits_role(parse_policies(f'{default_text()}@id("x") {policy}'), "ours") is permitted
+    assert permits_role(default_policies(), "auditor")
+
+
+@pytest.mark.parametrize(
+    ("scope", "actions"),
+    [
+        ("action", set(KINDS)),
+        ('action == Stanch::Action::"log:read"', {"log:read"}),
+        ('action in Stanch::Action::"log:read"', {"log:read"}),
+        ('action in [Stanch::Action::"log:read", Stanch::Action::"case:read"]', {"log:read", "case:read"}),
+    ],
+)
+def test_a_policy_is_asked_about_the_actions_of_its_scope(scope, actions):
+    policies = parse_policies(f'{default_text()}@id("x") permit (principal, {scope}, resource);')
+    assert policies.policies["x"].actions == actions
+    assert {action for action in KINDS if policies.policies["x"] in policies.matching(action)} == actions
+
+
+def test_which_acts_depend_on_approvals():
+    assert {action for action in KINDS if default_policies().asks_for_approvals(action)} == {
+        "release:export", "policy:write",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "complaint"),
+    [
+        ('@id("scoped-x") permit (principal, action, resource);', "found 'scoped-x'"),
+        ('@id("x") permit (principal, action, resource == ?resource);', "hold a template"),
+        ("permit (principal, action, resource);", "found None"),
+        ('@note("x") permit (principal, action, resource);', "found None"),
+        ('@id("gate") permit (principal, action, resource);', "found 'gate'"),
+        ('@id("x") permit (principal, action, resource) when { resource.gate == 7 };', "the schema refuses them"),
+        ('@id("x") permit (nonsense', "do not parse as Cedar"),
+    ],
+)
+def test_each_rule_of_a_set_has_its_own_complaint(policy, complaint):
+    with pytest.raises(InvalidInput, match=complaint):
+        parse_policies(default_text() + policy)
+
+
+def test_a_role_for_one_resource_gives_what_the_role_gives_and_no_policy_of_another_kind():
+    """Only permits `role-…` have a template: what names no role, or forbids, is not multiplied."""
+    text = f"""{default_text()}
+        @id("ours") permit (principal == Stanch::User::"nobody", action == Stanch::Action::"log:read", resource);
+        @id("role-x") forbid (principal == Stanch::User::"nobody", action == Stanch::Action::"log:read", resource);
+    """
+    sets = parse_policies(text).by_action["log:read"]
+    assert {template["id"] for one in sets if one for template in one.templates()} == {
+        "scoped-auditor", "scoped-incident_lead", "scoped-security_analyst",
+    }  # fmt: skip
+    facts = holder("auditor", scope=WORKSPACE.scope)
+    decision = decide(facts, "log:read", WORKSPACE, IDEAL, parse_policies(text))
+    assert (decision.allowed, decision.reasons) == (True, ("scoped-auditor",))
 
 
 def test_custom_policies_are_validated():

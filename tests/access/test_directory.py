@@ -1,13 +1,21 @@
 """Registration, sign-in, sessions and grants."""
 
 import dataclasses
+import re
 
 import pytest
+from sqlalchemy import insert
 
-from stanch.access import ROLES, Directory, sign_session
-from stanch.access.session import LocalLogin, session_message
+from stanch.access import ROLES, Directory, Grant, sign_session
+from stanch.access.credential import LocalKey, local_keys
+from stanch.access.directory import BOOTSTRAP, Proof
+from stanch.access.grant import insert_grant
+from stanch.access.session import LocalLogin, Session, session_message
+from stanch.access.sessions import Sessions
+from stanch.access.strangers import note, read
 from stanch.crypto import SigningKey, VerifyKey
 from stanch.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, SeparationOfDuties
+from stanch.store.schema import access as schema
 
 DAY = 86_400
 
@@ -24,8 +32,7 @@ def test_golden_session_statement(load):
 def test_principal_ids_say_nothing(people):
     first, second = people.add("anna"), people.add("ben")
     assert first != second
-    assert len(first) == 28
-    assert first.startswith("p_")
+    assert re.fullmatch("p_[a-z2-7]{26}", first)
     shown = repr(people.directory.principals())
     assert "anna" not in shown
     assert "ed25519" not in shown
@@ -44,6 +51,86 @@ def test_a_key_is_registered_once_and_is_ed25519(people):
     with pytest.raises(InvalidInput):
         people.directory.register(SigningKey.generate("p256").public, display="x")
     assert len(people.directory.principals()) == 1
+
+
+URL = "https://issuer.example"
+
+
+def test_somebody_for_whom_an_issuer_vouches_is_registered_once_by_that_name(people):
+    directory = people.directory
+    for issuer, subject in (("", "s"), (URL, ""), ("i" * 513, "s"), (URL, "s" * 513)):
+        with pytest.raises(InvalidInput):
+            directory.register_subject(issuer, subject, display="x")
+        with pytest.raises(InvalidInput):
+            directory.require_unknown(issuer, subject)
+        with pytest.raises(InvalidInput):
+            directory.register(SigningKey.generate("ed25519").public, display="x", name=(issuer, subject))
+    longest = "i" * 512, "s" * 512
+    directory.require_unknown(*longest)
+    found = directory.register_subject(*longest, display="x", kind="service", clearance=3)
+    assert directory.principals() == (found,)
+    assert (found.issuer, found.subject, found.display, found.kind) == (*longest, "x", "service")
+    assert (found.clearance, found.suspended) == (3, False)
+    for act in (directory.require_unknown, lambda *name: directory.register_subject(*name, display="y")):
+        with pytest.raises(Conflict):
+            act(*longest)
+    directory.require_unknown(longest[0], "t")
+    directory.require_unknown(URL, longest[1])
+
+
+def proof(people, **changes):
+    return Proof(
+        **({"kind": "oidc", "credential": "jti:1", "mfa": True, "expires_ms": people.now_ms + 60_000} | changes)
+    )
+
+
+def test_an_issuers_proof_opens_a_session_of_whoever_is_registered_by_that_name(people):
+    key = SigningKey.from_seed(bytes(32))
+    anna = people.directory.register(key.public, display="anna", name=(URL, "anna"))
+    people.keys[anna.id] = key
+    session = people.directory.vouched((URL, "anna"), proof(people))
+    assert session == Session(anna.id, "jti:1", True, people.now_ms, people.now_ms + 60_000, "oidc")
+    assert people.sign_in(anna.id).principal == anna.id  # her key leads to the same principal
+    long = people.directory.vouched((URL, "anna"), proof(people, expires_ms=2**50, mfa=False, kind="mtls"))
+    assert (long.expires_ms, long.mfa, long.kind) == (people.now_ms + 480 * 60_000, False, "mtls")
+
+
+def strangers(people):
+    with people.tables.read() as connection:
+        return [(one.subject, one.first_ms, one.last_ms, one.attempts) for one in read(connection)]
+
+
+def test_who_is_unknown_is_listed_until_they_are_registered(people):
+    start = people.now_ms
+    for subject in ("eve", "mal", "eve"):
+        people.clock.seconds += 1
+        for issuer in (URL, "https://other.example"):
+            with pytest.raises(NotAuthenticated, match="not authenticated"):
+                people.directory.vouched((issuer, subject), proof(people))
+    eve, mal = ("eve", start + 1000, start + 3000, 2), ("mal", start + 2000, start + 2000, 1)
+    assert strangers(people) == [eve, eve, mal, mal]
+    people.directory.register_subject(URL, "eve", display="Eve")
+    people.directory.register(SigningKey.from_seed(bytes(32)).public, display="Mal", name=(URL, "mal"))
+    assert strangers(people) == [eve, mal]
+    with people.tables.read() as connection:
+        assert "eve" not in repr(read(connection))
+
+
+def test_a_thousand_strangers_are_listed_and_no_more(people):
+    rows = [
+        {"id": str(n), "issuer": URL, "subject": str(n), "first_ms": n, "last_ms": 1000 + n, "attempts": 1}
+        for n in range(1, 1000)
+    ]
+    with people.tables.write() as connection:
+        note(connection, URL, "0", 1000)
+        connection.execute(insert(schema.stranger), rows)
+        note(connection, URL, "0", 5000)
+        assert len(read(connection)) == 1000
+        note(connection, URL, "new", 6000)
+        seen = [one.subject for one in read(connection)]
+    assert seen[:3] == ["new", "0", "999"]
+    assert len(seen) == 1000
+    assert "1" not in seen  # it was seen longest ago
 
 
 @pytest.mark.parametrize(("team", "roles"), [(False, sorted(ROLES - {"server"})), (True, ["platform_admin"])])
@@ -115,19 +202,31 @@ def test_a_statement_for_another_directory_is_refused(people):
     refused(people, login)
 
 
-def test_a_challenge_lasts_a_minute(people):
-    anna = people.add("anna")
-    nonce = people.directory.challenge()
-    people.clock.seconds += 61
-    refused(people, sign_session(people.keys[anna], people.directory.origin, nonce, people.now_ms))
+@pytest.mark.parametrize("seconds", [60, -60])
+def test_a_challenge_lasts_a_minute(people, seconds):
+    anna, origin = people.add("anna"), people.directory.origin
+    people.clock.seconds += 100
+    first, second = people.directory.challenge(), people.directory.challenge()
+    people.clock.seconds += seconds
+    people.directory.session(sign_session(people.keys[anna], origin, first, people.now_ms))
+    people.clock.seconds += 0.001 if seconds > 0 else -0.001
+    refused(people, sign_session(people.keys[anna], origin, second, people.now_ms))
+
+
+@pytest.mark.parametrize("seconds", [60, -60])
+def test_a_signed_time_may_be_a_minute_away(people, seconds):
+    anna, nonce = people.add("anna"), people.directory.challenge()
+    login = sign_session(people.keys[anna], people.directory.origin, nonce, people.now_ms + seconds * 1000)
+    assert people.directory.session(login).principal == anna
 
 
 def test_challenges_are_bounded_and_expire(people):
     for _ in range(1024):
         people.directory.challenge()
-    with pytest.raises(NotAuthenticated):
+    people.clock.seconds += 60
+    with pytest.raises(NotAuthenticated, match="too many"):
         people.directory.challenge()
-    people.clock.seconds += 61
+    people.clock.seconds += 0.001
     people.directory.challenge()
 
 
@@ -156,6 +255,155 @@ def test_a_session_of_somebody_elses_key_is_refused(people):
     anna, ben = people.add("anna"), people.add("ben")
     with pytest.raises(NotAuthenticated):
         people.directory.facts(dataclasses.replace(people.sign_in(anna), principal=ben))
+
+
+def test_a_session_begins_a_minute_early_at_most(people):
+    anna = people.add("anna")
+    people.clock.seconds += 100
+    session = people.sign_in(anna)
+    people.clock.seconds -= 60
+    people.directory.facts(session)
+    people.clock.seconds -= 0.001
+    with pytest.raises(NotAuthenticated, match="has ended"):
+        people.directory.facts(session)
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ("UPDATE credential SET kind = 'other'", False),
+        ("UPDATE credential SET not_before_ms = 1767225600001", False),
+        ("UPDATE credential SET not_before_ms = 1767225600000", True),
+        ("UPDATE credential SET expires_ms = 1767225600000", False),
+        ("UPDATE credential SET expires_ms = 1767225600001", True),
+        ("UPDATE credential SET revoked_ms = 1", False),
+        ("UPDATE principal SET issuer = NULL", False),
+    ],
+)
+def test_a_local_key_signs_in_while_its_row_says_so(people, change, valid):
+    anna = people.add("anna")
+    session = people.sign_in(anna)
+    with people.tables.write() as connection:
+        connection.exec_driver_sql(change)
+    for act in (lambda: people.sign_in(anna), lambda: people.directory.facts(session)):
+        if valid:
+            act()
+        else:
+            with pytest.raises(NotAuthenticated):
+                act()
+
+
+@pytest.mark.parametrize("kind", ["oidc", "mtls"])
+@pytest.mark.parametrize("gone", ["issuer", "subject"])
+def test_a_proof_is_good_while_its_principal_is_known_by_that_name(people, kind, gone):
+    people.directory.register_subject(URL, "bot", display="bot", kind="service")
+    session = people.directory.vouched((URL, "bot"), proof(people, kind=kind))
+    people.directory.facts(session)
+    with people.tables.write() as connection:
+        connection.exec_driver_sql(f"UPDATE principal SET {gone} = NULL")  # noqa: S608 - a column
+    with pytest.raises(NotAuthenticated, match="no longer valid"):
+        people.directory.facts(session)
+    with pytest.raises(NotAuthenticated):
+        people.directory.facts(dataclasses.replace(session, principal="p_nobody"))
+
+
+def browser(people, principal):
+    return Sessions(people.tables, bytes(32), clock=people.clock).open_session(people.sign_in(principal)).session
+
+
+def test_suspension_ends_all_but_the_trace_of_who_asks(people):
+    """A local key still says who asks, so that the refusal is in the log."""
+    anna, ben = people.add("anna"), people.add("ben")
+    bot = people.directory.register_subject(URL, "bot", display="bot", kind="service").id
+    opened, other, local = browser(people, anna), browser(people, ben), people.sign_in(anna)
+    token = people.directory.vouched((URL, "bot"), proof(people))
+    people.directory.suspend(anna)
+    people.directory.suspend(bot)
+    assert people.directory.facts(local).principal.suspended
+    with pytest.raises(NotAuthenticated, match="no longer valid"):
+        people.directory.facts(opened)
+    with pytest.raises(NotAuthenticated, match="suspended"):
+        people.directory.facts(token)
+    people.directory.facts(other)
+    for one in (anna, bot):
+        people.directory.suspend(one, suspended=False)
+    people.directory.facts(token)
+    with pytest.raises(NotAuthenticated):
+        people.directory.facts(opened)
+
+
+def test_lifting_a_suspension_ends_no_session(people):
+    anna = people.add("anna")
+    opened = browser(people, anna)
+    people.directory.suspend(anna, suspended=False)
+    assert people.directory.facts(opened).principal.id == anna
+
+
+def test_a_new_key_takes_the_place_of_the_earlier_one(people):
+    anna, ben = people.add("anna"), people.add("ben")
+    opened, other, old, new = (
+        browser(people, anna),
+        browser(people, ben),
+        people.keys[anna],
+        SigningKey.generate("ed25519"),
+    )
+    people.clock.seconds += 5
+    assert people.directory.local_key_of(anna) == old.key_id
+    assert people.directory.replace_key(old.key_id, new.public) == anna
+    assert people.directory.local_key_of(anna) == new.key_id
+    with people.tables.read() as connection:
+        started = people.now_ms - 5000
+        assert local_keys(connection, anna) == (
+            LocalKey(old.key_id, started, None, people.now_ms), LocalKey(new.key_id, people.now_ms, None, None),
+        )  # fmt: skip
+    with pytest.raises(NotAuthenticated):
+        people.directory.facts(opened)
+    people.directory.facts(other)
+    with pytest.raises(NotFound):
+        people.directory.replace_key(old.key_id, SigningKey.generate("ed25519").public)
+    with pytest.raises(Conflict):
+        people.directory.replace_key(new.key_id, people.keys[ben].public)
+    with pytest.raises(InvalidInput):
+        people.directory.replace_key(new.key_id, SigningKey.generate("p256").public)
+    people.keys[anna] = new
+    assert people.sign_in(anna).key_id == new.key_id
+
+
+def test_who_has_no_local_key_signs_in_with_none(people):
+    bot = people.directory.register_subject(URL, "bot", display="bot", kind="service").id
+    for one in (bot, "p_nobody"):
+        with pytest.raises(NotFound):
+            people.directory.local_key_of(one)
+
+
+def test_the_first_of_some_keys_is_the_founders_or_else_the_oldest_persons(people):
+    late = people.add("late")
+    people.clock.seconds -= 5
+    early = people.add("early")
+    twins = [people.keys[one].key_id for one in sorted([people.add("a"), people.add("b")])]
+    keys = [people.keys[one].key_id for one in (late, early)]
+    first = people.directory.first_key
+    assert first(keys) == keys[1]
+    assert first(keys[:1]) == keys[0]
+    assert first(twins) == twins[0]
+    assert first([]) == first(["ed25519:none"]) == ""
+    with people.tables.write() as connection:
+        insert_grant(connection, Grant("g_1", late, "auditor", "workspace", None, BOOTSTRAP), now_ms=people.now_ms)
+        insert_grant(connection, Grant("g_2", early, "auditor", "workspace", None, "p_x"), now_ms=people.now_ms)
+    assert first(keys) == keys[0]
+    people.replace_key(keys[0])
+    assert first(keys) == keys[1]
+    with people.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE principal SET issuer = NULL WHERE id = ?", (early,))
+    assert first(keys) == ""
+
+
+def test_clearance_is_raised_and_lowered(people):
+    anna = people.add("anna", clearance=3)
+    people.directory.clear(anna, 7)
+    assert people.directory.facts_of(anna).principal.clearance == 7
+    with pytest.raises(NotFound):
+        people.directory.clear("p_nobody", 7)
 
 
 def test_facts_are_of_now(people):
@@ -188,6 +436,61 @@ def test_a_grant_counts_from_its_beginning(people):
     people.directory.grant(anna, "ml_engineer", granted_by="p_x", team=True)
     people.clock.seconds -= 1
     assert people.directory.facts_of(anna).grants == ()
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "DELETE FROM grant_ WHERE id = 'g_2'",
+        "UPDATE grant_ SET role = 'auditor' WHERE id = 'g_2'",
+        "UPDATE grant_ SET scope = 'Model:m' WHERE id = 'g_2'",
+        "UPDATE grant_ SET expires_ms = not_before_ms WHERE id = 'g_2'",
+        "UPDATE grant_ SET not_before_ms = not_before_ms + 1 WHERE id = 'g_2'",
+        "UPDATE grant_ SET revoked_ms = 1 WHERE id = 'g_2'",
+        "UPDATE principal SET suspended = 1",
+        "UPDATE principal SET issuer = NULL",
+        "",
+    ],
+)
+def test_the_last_administrator_stays(people, gone):
+    anna, ben = people.add("anna"), people.add("ben")
+    with people.tables.write() as connection:
+        for name, who in (("g_1", anna), ("g_2", ben)):
+            grant = Grant(name, who, "platform_admin", "workspace", None, BOOTSTRAP)
+            insert_grant(connection, grant, now_ms=people.now_ms)
+        if gone:
+            connection.exec_driver_sql(gone)
+    if not gone:
+        assert people.directory.revoke("g_1") == anna
+        return
+    with pytest.raises(InvalidInput, match="last platform_admin"):
+        people.directory.revoke("g_1")
+    assert [grant.id for grant in people.directory.facts_of(anna).grants] == ["g_1"]
+
+
+def test_a_grant_that_makes_nobody_an_administrator_can_always_end(people):
+    anna = people.add("anna")
+    for role, scope in (("platform_admin", "Model:m"), ("auditor", "workspace")):
+        grant = people.directory.grant(anna, role, granted_by="p_x", team=False, scope=scope)
+        assert people.directory.revoke(grant.id) == anna
+
+
+def test_grants_are_told_by_role_scope_and_id(people):
+    anna = people.add("anna")
+    wanted = [("auditor", "workspace"), ("consumer", "Model:a"), ("consumer", "Model:b"), ("consumer", "Model:b")]
+    made = [
+        people.directory.grant(anna, role, granted_by="p_x", team=False, scope=scope, days=2)
+        for role, scope in reversed(wanted)
+    ]
+    assert people.directory.facts_of(anna).grants == tuple(sorted(made, key=lambda g: (g.role, g.scope, g.id)))
+    for grant in made[:2]:
+        people.directory.revoke(grant.id)
+    assert people.directory.facts_of(anna).grants == (made[3], made[2])
+    one = made[-1]
+    assert one == Grant(one.id, anna, "auditor", "workspace", people.now_ms + 2 * DAY * 1000, "p_x", people.now_ms)
+    assert re.fullmatch("g_[a-z2-7]{16}", one.id)
+    plain = people.directory.grant(anna, "auditor", granted_by="p_x", team=False)
+    assert plain.expires_ms == people.now_ms + 30 * DAY * 1000
 
 
 @pytest.mark.parametrize("days", [0, -1, 181])

@@ -1,5 +1,6 @@
 """Client certificates of an authority of our own: over real TLS, and each way in which one is refused."""
 
+import hashlib
 import socket
 import ssl
 import threading
@@ -78,6 +79,29 @@ def test_the_single_uri_or_else_the_single_dns_name_is_the_subject(names, subjec
     assert found == subject
     assert issuer == f"mtls:{OURS.trusted.spki_sha256.hex()}"
     assert (proof.kind, proof.mfa) == ("mtls", False)
+
+
+def test_the_proof_ends_with_the_certificate_and_is_named_by_its_digest():
+    leaf = OURS.issue(UriName(URI))
+    _, proof = identify(der(leaf))
+    assert proof.credential == f"x509:{hashlib.sha256(der(leaf)).hexdigest()[:32]}"
+    assert proof.expires_ms == int(leaf[0].not_valid_after_utc.timestamp()) * 1000
+
+
+def test_the_authorities_can_be_others_from_now_on():
+    certificates, leaf = Certificates([OURS.trusted]), der(OURS.issue(UriName(URI)))
+    certificates.identify(leaf)
+    certificates.trust([THEIRS.trusted])
+    with pytest.raises(NotAuthenticated):
+        certificates.identify(leaf)
+
+
+def test_a_name_has_512_characters_at_most():
+    longest = "spiffe://example.com/".ljust(512, "b")
+    assert identify(der(OURS.issue(UriName(longest))))[0][1] == longest
+    for name in (longest + "b", ""):
+        with pytest.raises(NotAuthenticated):
+            identify(der(OURS.issue(UriName(name))))
 
 
 REFUSED = {

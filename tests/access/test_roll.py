@@ -62,6 +62,32 @@ def test_names_and_holders(people, crowd):
         assert holders(connection, "consumer", ("workspace", MODEL.scope), now_ms, limit=9)[1] == 3
 
 
+def test_the_roll_is_the_same_however_many_are_read_at_once(people, crowd, monkeypatch):
+    ids, now_ms = sorted(crowd.values()), now_of(people)
+    with people.tables.read() as connection:
+        whole = names_of(connection, ids), facts_of(connection, ids, now_ms)
+        monkeypatch.setattr("stanch.access.roll._PIECE", 3)
+        assert (names_of(connection, ids), facts_of(connection, ids, now_ms)) == whole
+        assert names_of(connection, []) == {}
+        assert first_names(connection, 9) == ("anna", "ben", "bot", "cleo")
+
+
+def test_an_erased_person_is_shown_by_id(people, crowd):
+    with people.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE principal SET display = NULL WHERE id = ?", (crowd["ben"],))
+    with people.tables.read() as connection:
+        assert names_of(connection, [crowd["ben"]]) == {crowd["ben"]: crowd["ben"]}
+        assert first_names(connection, 9) == ("anna", "bot", "cleo")
+        shown, count = holders(connection, "consumer", ("workspace",), now_of(people), limit=9)
+        assert (shown, count) == (tuple(sorted(["bot", crowd["ben"]])), 2)
+
+
+def test_some_share_a_name(people, crowd):
+    twin = people.directory.register_subject("https://i.example", "ben", display="ben").id
+    with people.tables.read() as connection:
+        assert ids_called(connection, "ben") == tuple(sorted([crowd["ben"], twin]))
+
+
 def now_of(people):
     return int(people.clock() * 1000)
 

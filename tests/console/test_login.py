@@ -51,7 +51,7 @@ def test_a_link_ends_after_a_quarter_of_an_hour_and_leaves_no_secret(seat, monke
     token, now = make_token(seat.workspace), seat.workspace.door.clock()
     stored = b"".join(path.read_bytes() for path in seat.workspace.state.glob("stanch.db*"))
     assert token.text.encode() not in stored
-    monkeypatch.setattr(seat.app.desk.bootstrap, "_clock", lambda: now + 901)
+    monkeypatch.setattr(seat.app.desk.bootstrap, "_now", lambda: int(now * 1000) + 901_000)
     assert redeem(seat.client(), token.text).status_code == 401
 
 

@@ -110,17 +110,17 @@ def test_a_clock_that_went_back(place, guard):
     assert reached == []
 
 
-def test_policies_that_nobody_could_confirm_for_a_minute(place, guard, monkeypatch):
-    workspace, key = place
+def test_policies_that_nobody_could_confirm_for_a_minute(tmp_path, guard):
+    ahead = [0]
+    with Workspace.init(tmp_path / "w", clock=lambda: time.time() + ahead[0]) as workspace:
 
-    def broken():
-        clock = workspace.people.ground.clock
-        monkeypatch.setattr("stanch.access.authority.Authority._now", lambda _self: int(clock() * 1000) + 61_000)
-        run_sql(workspace, text("ALTER TABLE access_revision RENAME TO gone"))
+        def broken():
+            ahead[0] = 61
+            run_sql(workspace, text("ALTER TABLE access_revision RENAME TO gone"))
 
-    answer, reached = asked(workspace, guard, key, broken)
-    assert nothing_leaves(answer)
-    assert reached == []
+        answer, reached = asked(workspace, guard, key_of(workspace, "program"), broken)
+        assert nothing_leaves(answer)
+        assert reached == []
 
 
 def test_a_full_disk(make_disk, guard):

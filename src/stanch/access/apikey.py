@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.directory import not_authenticated
 from stanch.access.facts import WORKSPACE_SCOPE
 from stanch.access.policy import schema_actions
@@ -135,7 +136,7 @@ class ApiKeys:
         tables: Tables,
         peppers: Mapping[int, bytes],
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
         rng: RandomBytes = random_bytes,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -144,7 +145,7 @@ class ApiKeys:
         self._seen: dict[str, tuple[float, _Kept]] = {}
         self._renewing: set[str] = set()
         self._peppers = {version: hmac_prf(pepper) for version, pepper in peppers.items()}
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._rng = rng
 
     def issue_key(self, order: ApiKeyOrder, *, issued_by: str) -> tuple[ApiKeyRecord, Secret]:
@@ -226,12 +227,12 @@ class ApiKeys:
         self._seen.clear()
         self._renewing.clear()
 
-    def _open(self, kept: "_Kept | None", name: str, secret: bytes, address: str) -> Session:
-        pepper, mac = _NOBODY if kept is None else (self._peppers.get(kept.pepper, _NOBODY[0]), kept.mac)
-        known = kept is not None and kept.pepper in self._peppers
-        if not hmac.compare_digest(key_mac(pepper, name, secret), mac) or not known or kept is None:
+    def _open(self, kept: _Kept | None, name: str, secret: bytes, address: str) -> Session:
+        known = kept if kept is not None and kept.pepper in self._peppers else None
+        pepper, mac = _NOBODY if known is None else (self._peppers[known.pepper], known.mac)
+        if not hmac.compare_digest(key_mac(pepper, name, secret), mac) or known is None:
             raise not_authenticated()
-        record, now_ms = kept.record, self._now()
+        record, now_ms = known.record, self._now()
         if record.revoked_ms is not None or not record.not_before_ms <= now_ms < record.expires_ms:
             raise not_authenticated()
         if not _within(address, record.networks):
@@ -261,9 +262,6 @@ class ApiKeys:
         with self._tables.read() as connection:
             rows = connection.execute(query).all()
         return tuple(_record(row) for row in rows)
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def _check(order: ApiKeyOrder) -> None:

@@ -7,13 +7,14 @@ in which it is recorded.
 
 import hmac
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import Struct, ValidationError, convert
 from sqlalchemy import Connection, Row, false, insert, select, update
 
+from stanch.access.clock import Clock, milliseconds
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_json
 from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotAuthenticated, NoTrustedSignature
 from stanch.store import Tables
@@ -114,10 +115,10 @@ def approvals_digest(approvals: Collection[Approval]) -> Digest:
 class Approvals:
     """The approvals of one workspace."""
 
-    def __init__(self, tables: Tables, *, origin: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, tables: Tables, *, origin: str, clock: Clock = time.time) -> None:
         self._tables = tables
         self._origin = origin
-        self._clock = clock
+        self._now = milliseconds(clock)
 
     def record_approval(self, approval: Approval) -> ApprovalStatement:
         """Check an approval against the registered key of its approver, store it, and return its statement.
@@ -232,9 +233,6 @@ class Approvals:
             return False
         key = _approver_key(connection, row.principal, row.key_id, now_ms)
         return key is not None and _verifies(key, row.statement, row.signature)
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def _verifies(key: VerifyKey, statement: bytes, signature: bytes) -> bool:

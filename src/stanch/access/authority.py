@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 from stanch.access.cache import DecisionCache, Question
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.decision import Decision, decide
 from stanch.access.directory import Directory
 from stanch.access.facts import Context, ResourceFacts
@@ -33,12 +33,12 @@ class Authority:
     """
 
     def __init__(
-        self, tables: Tables, directory: Directory, *, refresh_ms: int = 1000, clock: Callable[[], float] = time.time
+        self, tables: Tables, directory: Directory, *, refresh_ms: int = 1000, clock: Clock = time.time
     ) -> None:
         self._tables = tables
         self._directory = directory
         self._refresh_ms = refresh_ms
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._versions = PolicyVersions(tables)
         self._cache = DecisionCache()
         self._lock = threading.Lock()
@@ -108,6 +108,3 @@ class Authority:
                 why=error.what,
                 next_step="repair the database",
             ) from error
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)

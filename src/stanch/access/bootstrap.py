@@ -3,13 +3,13 @@
 The table keeps its MAC alone. Whoever redeems it acts as the principal who made it, as long as that key is still good.
 """
 
-import base64
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import delete, insert, select, update
 
+from stanch.access import opaque
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.credential import require_valid
 from stanch.access.directory import not_authenticated
 from stanch.access.session import Session
@@ -20,7 +20,6 @@ from stanch.store.schema import console as schema
 
 LIFE_MS = 15 * 60_000
 _LABEL = b"stanch/access/v1/bootstrap"
-_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +45,24 @@ class Bootstrap:
         tables: Tables,
         key: bytes,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
         rng: RandomBytes = random_bytes,
     ) -> None:
         self._tables = tables
         self._key = key
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._rng = rng
 
     def issue(self, session: Session) -> BootstrapToken:
         """Make a link for whoever has signed in with a local key; links that are over are forgotten."""
-        secret, now_ms, table = self._rng(_BYTES), self._now(), schema.console_token
+        secret, now_ms, table = self._rng(opaque.SIZE), self._now(), schema.console_token
         with self._tables.write() as connection:
             connection.execute(delete(table).where(table.c.created_ms <= now_ms - LIFE_MS))
             connection.execute(insert(table).values(
                 mac=self._mac(secret), principal=session.principal, credential=session.key_id, mfa=int(session.mfa),
                 created_ms=now_ms,
             ))  # fmt: skip
-        return BootstrapToken(base64.urlsafe_b64encode(secret).decode().rstrip("="), now_ms + LIFE_MS)
+        return BootstrapToken(opaque.write(secret), now_ms + LIFE_MS)
 
     def redeem(self, text: str) -> Session:
         """Return the session that a link stands for; it is thereby used up.
@@ -71,7 +70,7 @@ class Bootstrap:
         Raises:
             NotAuthenticated: For every reason the same.
         """
-        mac, now_ms, table = self._mac_of(text), self._now(), schema.console_token
+        mac, now_ms, table = self._mac(opaque.read(text)), self._now(), schema.console_token
         with self._tables.write() as connection:
             alive = (table.c.mac == mac) & table.c.used_ms.is_(None) & (table.c.created_ms > now_ms - LIFE_MS)
             if not connection.execute(update(table).where(alive).values(used_ms=now_ms)).rowcount:
@@ -85,17 +84,5 @@ class Bootstrap:
                 raise not_authenticated() from error
         return session
 
-    def _mac_of(self, text: str) -> str:
-        try:
-            secret = base64.b64decode(text.encode() + b"=", altchars=b"-_", validate=True)
-        except ValueError as error:  # binascii.Error and UnicodeEncodeError are ValueErrors
-            raise not_authenticated() from error
-        if len(secret) != _BYTES:
-            raise not_authenticated()
-        return self._mac(secret)
-
     def _mac(self, secret: bytes) -> str:
         return hmac_sha256(self._key, frame(_LABEL, secret)).hex()
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)

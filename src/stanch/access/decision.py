@@ -221,7 +221,7 @@ def _case(
     if resource.kind in {"Model", "Release"}:
         attributes["gate"] = resource.gate
     who, what = _uid(facts.uid), _uid(resource.uid)
-    parents = [_uid(("Stanch::Role", role)) for role in sorted(facts.roles)]
+    parents = [_uid(("Stanch::Role", role)) for role in facts.roles]
     known = [
         {
             "uid": who,

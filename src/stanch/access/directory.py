@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from stanch.access import strangers
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.credential import local_key_owner, local_keys, require_valid
 from stanch.access.facts import WORKSPACE_SCOPE, Bounds, Facts, Grant
 from stanch.access.grant import (
@@ -78,13 +79,13 @@ class Directory:
         *,
         origin: str,
         session_minutes: int = _SESSION_MINUTES,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
         rng: RandomBytes = random_bytes,
     ) -> None:
         self.origin = origin
         self._tables = tables
         self._session_ms = session_minutes * 60_000
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._rng = rng
         self._challenges: dict[bytes, int] = {}
         self._lock = threading.Lock()
@@ -236,15 +237,12 @@ class Directory:
         still says who asks: the decision refuses, so that the attempt is in the log.
 
         Raises:
-            NotAuthenticated: The session has ended, its key was revoked, or its principal is gone, erased or suspended.
+            NotAuthenticated: The session has ended, its key was revoked, or its principal was erased or suspended.
         """
         now_ms = self._now()
         with self._tables.read() as connection:
             bounds = require_valid(connection, session, now_ms)
-            try:
-                facts = self._facts(connection, session.principal, now_ms, bounds)
-            except NotFound as error:
-                raise NotAuthenticated("the session's principal is not registered") from error
+            facts = self._facts(connection, session.principal, now_ms, bounds)
         if facts.principal.issuer is None:
             raise NotAuthenticated("the session's principal was erased")
         if facts.principal.suspended and session.kind != "local":
@@ -413,9 +411,6 @@ class Directory:
         if row is None:
             raise NotFound(f"principal {principal[:40]}: is not registered")
         return Facts(principal_of(row), grants_in_force(connection, principal, now_ms), bounds)
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def _end_sessions(connection: Connection, principal: str, now_ms: int) -> None:

@@ -75,11 +75,11 @@ def _ask(
         return PolicyAnswer(policy.id, policy.effect, holds=False, grant=None, failed=True)
     failed = bool(result.diagnostics.errors)
     wanted = "Allow" if policy.effect == "permit" else "Deny"
-    holds = not failed and result.decision == wanted
+    holds = result.decision == wanted  # one that failed neither permits nor forbids
     role = policy.id.removeprefix("role-")
-    grants = [grant for grant in facts.grants_for(resource) if grant.role == role]
+    grant = next((grant for grant in facts.grants_for(resource) if grant.role == role), None)
     fact = _fact(policy.id, facts, resource, context) if policy.effect == "forbid" else ""
-    return PolicyAnswer(policy.id, policy.effect, holds, grants[0] if grants and holds else None, failed, fact)
+    return PolicyAnswer(policy.id, policy.effect, holds, grant if holds else None, failed, fact)
 
 
 def _fact(policy: str, facts: Facts, resource: ResourceFacts, context: Context) -> str:
@@ -103,9 +103,7 @@ def _yes(value: bool) -> str:  # noqa: FBT001 - a truth value to its word
 
 def _next_step(decision: Decision, answers: list[PolicyAnswer]) -> str:
     """Return the smallest next step; a missing role comes first, since nothing else helps without one."""
-    if decision.allowed:
-        return ""
-    if not any(answer.holds for answer in answers if answer.effect == "permit"):
+    if not decision.allowed and not any(answer.holds for answer in answers if answer.effect == "permit"):
         roles = [answer.policy.removeprefix("role-") for answer in answers if answer.policy.startswith("role-")]
         return (
             f"ask a platform administrator for one of these roles: {', '.join(roles)}"

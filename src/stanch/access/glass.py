@@ -8,12 +8,12 @@ transaction the alarm is durable before the rights. A crash between any two step
 import base64
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.revision import advance_facts
 from stanch.crypto import RandomBytes, random_bytes
 from stanch.errors import Conflict, InvalidInput, NotFound, SeparationOfDuties
@@ -72,11 +72,9 @@ class GlassAlarm:
 class Glasses:
     """The emergency rights of one workspace."""
 
-    def __init__(
-        self, tables: Tables, *, clock: Callable[[], float] = time.time, rng: RandomBytes = random_bytes
-    ) -> None:
+    def __init__(self, tables: Tables, *, clock: Clock = time.time, rng: RandomBytes = random_bytes) -> None:
         self._tables = tables
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._rng = rng
 
     def open_glass(self, principal: str, *, act: str, reason_commitment: str, minutes: int) -> Glass:
@@ -167,9 +165,6 @@ class Glasses:
                 raise InvalidInput(f"review of {glass_id}: the emergency rights are still open")
             connection.execute(update(table).where(table.c.id == glass_id).values(reviewed_by=by, reviewed_ms=now_ms))
             return _glass(connection.execute(select(table).where(table.c.id == glass_id)).one())
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def take_alarm(connection: Connection, alarm: GlassAlarm, now_ms: int) -> None:

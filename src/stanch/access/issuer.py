@@ -1,11 +1,12 @@
 """Trusted issuers of tokens, what they publish about themselves, and their keys, fetched within strict bounds."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from stanch.access.clock import Clock, milliseconds
 from stanch.crypto import parse_json
 from stanch.errors import ExternalError, InvalidInput, StanchError
 
@@ -122,9 +123,9 @@ class Providers:
     could not be fetched. What is older than a day is not used any more: then nobody of that issuer gets in.
     """
 
-    def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, fetch: Fetch, *, clock: Clock = time.time) -> None:
         self._fetch = fetch
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._known: dict[str, Provider] = {}
         self._tried_ms: dict[str, int] = {}
 
@@ -147,19 +148,17 @@ class Providers:
             ExternalError: The key set cannot be had, or holds no such key.
         """
         provider = self.provider(issuer)
-        if kid not in provider.keys and self._may_try(issuer, self._now()):
+        if kid not in provider.keys:
             provider = self._refetch(issuer, self._now())
         if kid not in provider.keys:
             raise ExternalError(f"{issuer.url}: publishes no key of that id")
         return provider.keys[kid]
 
-    def _may_try(self, issuer: Issuer, now_ms: int) -> bool:
-        return not 0 <= now_ms - self._tried_ms.get(issuer.url, -RETRY_MS) < RETRY_MS
-
     def _refetch(self, issuer: Issuer, now_ms: int) -> Provider:
         """Fetch again if a minute has passed since the last try; else, or if it fails, use what is not too old."""
         failure: StanchError | None = None
-        if self._may_try(issuer, now_ms):
+        tried_ms = self._tried_ms.get(issuer.url)
+        if tried_ms is None or not 0 <= now_ms - tried_ms < RETRY_MS:
             self._tried_ms[issuer.url] = now_ms
             try:
                 self._known[issuer.url] = self._load(issuer, now_ms)
@@ -179,9 +178,6 @@ class Providers:
     def _get(self, url: str) -> dict[str, Any]:
         status, body = self._fetch("GET", url, headers={"Accept": "application/json"}, body=b"")
         return read_object(status, body, url)
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def read_object(status: int, body: bytes, url: str) -> dict[str, Any]:
@@ -215,7 +211,7 @@ def _url(metadata: Mapping[str, Any], name: str) -> str:
 def _keys(answer: Mapping[str, Any]) -> "dict[str, Key]":
     """Return the signature keys of a key set by their id; what is none, or weak, is left out."""
     from joserfc.errors import JoseError  # noqa: PLC0415 - whoever trusts no issuer needs no memory for it
-    from joserfc.jwk import import_key  # noqa: PLC0415 - same
+    from joserfc.jwk import RSAKey, import_key  # noqa: PLC0415 - same
 
     listed = answer.get("keys")
     if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
@@ -225,18 +221,12 @@ def _keys(answer: Mapping[str, Any]) -> "dict[str, Key]":
         if not isinstance(one, dict) or one.get("kty") not in ("RSA", "EC", "OKP") or one.get("use", "sig") != "sig":
             continue
         kid = one.get("kid")
-        if not isinstance(kid, str) or not kid or kid in found or "d" in one or _weak(one):
+        if not isinstance(kid, str) or not kid or kid in found or "d" in one:
             continue
         try:
             key = import_key({name: value for name, value in one.items() if isinstance(value, str)})
         except (JoseError, ValueError, TypeError, KeyError):  # joserfc looks curves up by name
             continue
-        found[kid] = key
+        if not isinstance(key, RSAKey) or key.public_key.key_size >= _RSA_BITS:
+            found[kid] = key
     return found
-
-
-def _weak(key: Mapping[str, Any]) -> bool:
-    if key["kty"] != "RSA":
-        return False
-    modulus = str(key.get("n", ""))
-    return len(modulus.rstrip("=")) * 6 < _RSA_BITS

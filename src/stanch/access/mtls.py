@@ -5,9 +5,10 @@ HTTP header. Two names are as bad as none: whoever chose which one counts would 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from stanch.access.clock import Clock
 from stanch.access.directory import MAX_NAME, Directory, Proof, not_authenticated
 from stanch.access.session import Session
 from stanch.crypto.certificate import CertificateAuthority, ClientCertificate
@@ -22,7 +23,7 @@ class Certificates:
         clock: Seconds since 1970.
     """
 
-    def __init__(self, authorities: Iterable[CertificateAuthority], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, authorities: Iterable[CertificateAuthority], *, clock: Clock = time.time) -> None:
         self._authorities = tuple(authorities)
         self._clock = clock
 

@@ -7,11 +7,13 @@ again when the browser returns. Nothing here is kept between the two.
 import base64
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
+from stanch.access import opaque
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.directory import not_authenticated
 from stanch.access.issuer import Client, Fetch, Issuer, Provider, Providers, read_object
 from stanch.access.token import TokenRefused, Tokens, VerifiedToken
@@ -61,7 +63,7 @@ class CodeFlow:
         providers: Providers,
         fetch: Fetch,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
         rng: RandomBytes = random_bytes,
     ) -> None:
         if issuer.client is None:
@@ -71,7 +73,7 @@ class CodeFlow:
         self._providers = providers
         self._tokens = Tokens([issuer], providers, clock=clock)
         self._fetch = fetch
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._rng = rng
 
     def begin(self, *, step_up: bool = False) -> tuple[str, LoginAttempt]:
@@ -81,7 +83,7 @@ class CodeFlow:
             ExternalError: The provider cannot be reached, or has no such endpoint.
         """
         provider = self._providers.provider(self._issuer)
-        state, nonce, verifier = (_text(self._rng(32)) for _ in range(3))
+        state, nonce, verifier = (opaque.write(self._rng(opaque.SIZE)) for _ in range(3))
         query = {
             "response_type": "code",
             "client_id": self._client.id,
@@ -89,7 +91,7 @@ class CodeFlow:
             "scope": "openid",
             "state": state,
             "nonce": nonce,
-            "code_challenge": _text(sha256(verifier.encode())),
+            "code_challenge": opaque.write(sha256(verifier.encode())),
             "code_challenge_method": "S256",
             "max_age": str(LONGEST_SINCE_S),  # with it the token says when the person signed in
         }
@@ -167,10 +169,3 @@ class CodeFlow:
             )
         if token.auth_ms < attempt.begun_ms - 60_000:
             raise not_authenticated()
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -106,8 +106,7 @@ class ActivePolicies:
         values = {"?principal": _uid(principal), "?resource": _uid(resource)}
         # The link's name is what a decision reports as its reason.
         links = [
-            {"template_id": f"scoped-{role}", "new_id": f"scoped-{role}-here", "values": values}
-            for role in sorted(scoped)
+            {"template_id": f"scoped-{role}", "new_id": f"scoped-{role}-here", "values": values} for role in scoped
         ]
         return self.by_action[action].link(links) if links else self.by_action[action]
 
@@ -200,7 +199,7 @@ def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
     result = validate_policies(text, schema)
     if not result.validation_passed:
         raise InvalidInput("policies: the schema refuses them", why="; ".join(e.error for e in result.errors)[:300])
-    if parsed.get("templates") or parsed.get("templateLinks"):
+    if parsed.get("templates"):
         raise InvalidInput(
             "policies: hold a template", why="those of grants for one resource are made from the permits"
         )
@@ -257,14 +256,14 @@ def _missing(policies: Mapping[str, Policy]) -> tuple[str, ...]:
 
 
 def _check_forbids(policies: Mapping[str, Policy], without: frozenset[str]) -> None:
-    missing = [name for name in _missing(policies) if name not in without]
-    if missing:
+    missing = frozenset(_missing(policies))
+    if broken := missing - without:
         raise InvalidInput(
-            f"policies: forbids of the default set are missing or changed: {', '.join(missing)}",
+            f"policies: forbids of the default set are missing or changed: {', '.join(sorted(broken))}",
             why="without them a stated guarantee would not hold",
             next_step="put them back, or name each with --without and let two people approve the change",
         )
-    if idle := without - set(_missing(policies)):
+    if idle := without - missing:
         raise InvalidInput(f"policies: {', '.join(sorted(idle))} need not be named, nothing of it is missing")
 
 

@@ -58,7 +58,7 @@ def first_names(connection: Connection, count: int) -> tuple[str, ...]:
 
 def count_principals(connection: Connection) -> int:
     """Return how many are registered."""
-    return int(connection.scalar(select(func.count()).select_from(schema.principal)) or 0)
+    return connection.scalars(select(func.count()).select_from(schema.principal)).one()
 
 
 def facts_after(connection: Connection, now_ms: int, *, after: str, limit: int) -> tuple[Facts, ...]:
@@ -105,4 +105,4 @@ def holders(
     shown = func.coalesce(person.display, person.id)
     names = connection.scalars(select(shown).where(person.id.in_(held)).order_by(shown).limit(limit))
     count = select(func.count()).select_from(schema.principal).where(person.id.in_(held))
-    return tuple(names), int(connection.scalar(count) or 0)
+    return tuple(names), connection.scalars(count).one()

@@ -5,13 +5,13 @@ in any case, and when it is ended. A second factor counts for ten minutes after 
 it was shown there.
 """
 
-import base64
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import insert, select, update
 
+from stanch.access import opaque
+from stanch.access.clock import Clock, milliseconds
 from stanch.access.directory import not_authenticated
 from stanch.access.session import LEEWAY_MS, Session
 from stanch.crypto import RandomBytes, frame, hmac_sha256, random_bytes
@@ -21,7 +21,6 @@ from stanch.store.schema import access as schema
 IDLE_MS = 30 * 60_000
 STEP_UP_MS = 10 * 60_000
 _LABEL = b"stanch/access/v1/session-id"
-_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,13 @@ class Sessions:
         key: bytes,
         *,
         minutes: int = 480,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
         rng: RandomBytes = random_bytes,
     ) -> None:
         self._tables = tables
         self._key = key
         self._life_ms = minutes * 60_000
-        self._clock = clock
+        self._now = milliseconds(clock)
         self._rng = rng
 
     def open_session(self, proven: Session, auth_ms: int | None = None) -> BrowserSession:
@@ -66,7 +65,7 @@ class Sessions:
             auth_ms: When they signed in where their credential comes from, which may be long ago; a time ahead of our
                 clock by a minute is now, one further ahead is not believed. None: just now.
         """
-        secret, now_ms = self._rng(_BYTES), self._now()
+        secret, now_ms = self._rng(opaque.SIZE), self._now()
         mac = self._mac(secret)
         since = now_ms if auth_ms is None else auth_ms if auth_ms <= now_ms + LEEWAY_MS else 0
         since = min(since, now_ms)
@@ -82,7 +81,7 @@ class Sessions:
                     mfa_ms=mfa_ms, seen_ms=now_ms, expires_ms=session.expires_ms, csrf=b"",
                 )
             )  # fmt: skip
-        return BrowserSession(session, _text(secret))
+        return BrowserSession(session, opaque.write(secret))
 
     def resume(self, cookie: str) -> Session:
         """Return the session of a cookie and note that it was used; ``mfa`` holds only while step-up does.
@@ -90,7 +89,7 @@ class Sessions:
         Raises:
             NotAuthenticated: For every reason the same.
         """
-        mac, now_ms, table = self._mac_of(cookie), self._now(), schema.session
+        mac, now_ms, table = self._mac(opaque.read(cookie)), self._now(), schema.session
         with self._tables.write() as connection:
             alive = update(table).where(
                 table.c.mac == mac,
@@ -115,35 +114,19 @@ class Sessions:
             raise not_authenticated()
         table = schema.session
         with self._tables.write() as connection:
-            connection.execute(update(table).where(table.c.mac == self._mac_of(cookie)).values(mfa_ms=now_ms))
+            connection.execute(update(table).where(table.c.mac == self._mac(opaque.read(cookie))).values(mfa_ms=now_ms))
         return replace(session, mfa=True)
 
     def end(self, cookie: str) -> None:
         """End a session now; ending one that is gone does nothing."""
         table = schema.session
         with self._tables.write() as connection:
-            ended = update(table).where(table.c.mac == self._mac_of(cookie), table.c.ended_ms.is_(None))
+            ended = update(table).where(table.c.mac == self._mac(opaque.read(cookie)), table.c.ended_ms.is_(None))
             connection.execute(ended.values(ended_ms=self._now()))
-
-    def _mac_of(self, cookie: str) -> str:
-        try:
-            secret = base64.b64decode(cookie.encode() + b"=", altchars=b"-_", validate=True)
-        except ValueError as error:  # binascii.Error and UnicodeEncodeError are ValueErrors
-            raise not_authenticated() from error
-        if len(secret) != _BYTES or _text(secret) != cookie:
-            raise not_authenticated()
-        return self._mac(secret)
 
     def _mac(self, secret: bytes) -> str:
         return hmac_sha256(self._key, frame(_LABEL, secret)).hex()
 
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
-
 
 def _counts(mfa_ms: int | None, now_ms: int) -> bool:
     return mfa_ms is not None and 0 <= now_ms - mfa_ms < STEP_UP_MS
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -7,10 +7,11 @@ Every refusal looks the same from outside. What was wrong is the error's cause, 
 import base64
 import hmac
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stanch.access.clock import Clock
 from stanch.access.directory import MAX_NAME, Proof, not_authenticated
 from stanch.access.issuer import Issuer, Providers
 from stanch.crypto import parse_json
@@ -60,9 +61,7 @@ class Tokens:
         clock: Seconds since 1970.
     """
 
-    def __init__(
-        self, issuers: Iterable[Issuer], providers: Providers, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, issuers: Iterable[Issuer], providers: Providers, *, clock: Clock = time.time) -> None:
         self._issuers = {issuer.url: issuer for issuer in issuers}
         self._providers = providers
         self._clock = clock

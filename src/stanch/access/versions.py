@@ -126,16 +126,17 @@ class PolicyVersions:
         Rolling back again goes further back, never forth to the version that was left.
 
         Raises:
-            NotFound: The set that stanch comes with is in force; nothing is before it.
+            NotFound: The set that stanch comes with is in force, and nothing is before it.
         """
+        table = schema.policy
         with self._tables.write() as connection:
-            # The text in force is not read: a rollback has to work just when something is wrong with it.
-            before = connection.execute(
-                select(schema.policy.c.before).where(schema.policy.c.state == "active")
-            ).scalar()
-            if before is None:
+            # The row in force is not checked: a rollback has to work just when something is wrong with it.
+            row = connection.execute(
+                select(table.c.before, table.c.text).where(table.c.state == "active")
+            ).one_or_none()
+            if row is None or (row.before, row.text) == (SHIPPED, default_text()):
                 raise NotFound("policies: the set that stanch comes with is in force; there is none before it")
-            target = _numbered(connection, before)
+            target = _numbered(connection, row.before)
             return _insert(connection, target.text, target.without, target.before, by, now_ms)
 
 
