@@ -1,6 +1,7 @@
 """What all tests share: no network, no shared caches, no hidden skip where every part is there, and real servers."""
 
 import gc
+import itertools
 import os
 import re
 import shutil
@@ -94,6 +95,13 @@ def user_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield found
+
+
+@pytest.fixture
+def tmp_path(request, tmp_path_factory, _numbers=itertools.count()):  # noqa: B008 - one for all tests
+    """A fresh folder, as pytest's own: that one reads the names of all earlier ones to number the next."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}{next(_numbers)}", numbered=False)
 
 
 @pytest.fixture
