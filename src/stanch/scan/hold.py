@@ -8,7 +8,7 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -345,7 +345,7 @@ class HeldEnds(dict[bytes, int]):
     def __init__(self, trailing: Sequence[TrailingHold], literals: Iterable[bytes]) -> None:
         super().__init__()
         self.prefixes = LiteralPrefixes(literals)
-        self.after = tuple(HoldsAfter(trailing, byte) for byte in range(256))
+        self.after = _holds_after(tuple(trailing))
 
     def __missing__(self, end: bytes) -> int:
         size, prefixes = len(end), self.prefixes
@@ -356,6 +356,11 @@ class HeldEnds(dict[bytes, int]):
                 self.clear()
             self[end] = held
         return held
+
+
+@lru_cache(64)
+def _holds_after(trailing: tuple[TrailingHold, ...]) -> tuple[HoldsAfter, ...]:
+    return tuple(HoldsAfter(trailing, byte) for byte in range(256))
 
 
 def byte_class(members: bytes) -> bytes:
