@@ -27,17 +27,13 @@ def write(folder: Path, tables_uri: str, blobs_uri: str, start: int, count: int 
         params=LedgerParams(highwater=folder / "highwater", checkpoint_seconds=0.01),
     )
 
-    numbers = iter(range(start, start + count))
-
-    def append() -> None:
-        for number in numbers:  # each number goes to one of the threads
-            act = Act(kind="tune.run", id=new_act_id(number), principal="p_" + "a" * 26)
-            ref = log.append(intent(act, time_ms=1_767_225_600_000, payload={"number": number}))
-            say(f"{ref.index} {number} {ref.leaf_hash.hex()}")
+    def append(number: int) -> None:
+        act = Act(kind="tune.run", id=new_act_id(number), principal="p_" + "a" * 26)
+        ref = log.append(intent(act, time_ms=1_767_225_600_000, payload={"number": number}))
+        say(f"{ref.index} {number} {ref.leaf_hash.hex()}")
 
     with ThreadPoolExecutor(8) as pool:
-        for ended in [pool.submit(append) for _ in range(8)]:
-            ended.result()
+        list(pool.map(append, range(start, start + count)))
     log.close()
     tables.close()
 
