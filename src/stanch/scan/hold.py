@@ -7,6 +7,7 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import TypeAlias
@@ -229,6 +230,12 @@ class LiteralPrefixes:
         self._walks: dict[tuple[int, bytes], tuple[int, tuple[tuple[int, int], ...]]] = {}
         self._rows: list[list[int]] = [[]] * len(self._next)  # filled on first use
 
+    def forgetful(self) -> "LiteralPrefixes":
+        """Return the same automaton, which remembers no word of what this one saw."""
+        other = copy(self)
+        other._walks = {}  # noqa: SLF001 - of this class
+        return other
+
     def _insert(self, literal: bytes) -> int:
         state = 0
         for byte in literal:
@@ -344,7 +351,7 @@ class HeldEnds(dict[bytes, int]):
 
     def __init__(self, trailing: Sequence[TrailingHold], literals: Iterable[bytes]) -> None:
         super().__init__()
-        self.prefixes = LiteralPrefixes(literals)
+        self.prefixes = _prefixes(frozenset(literals)).forgetful()
         self.after = _holds_after(tuple(trailing))
 
     def __missing__(self, end: bytes) -> int:
@@ -356,6 +363,12 @@ class HeldEnds(dict[bytes, int]):
                 self.clear()
             self[end] = held
         return held
+
+
+# What follows from the rules alone is made once for all scanners of a process.
+@lru_cache(8)
+def _prefixes(literals: frozenset[bytes]) -> LiteralPrefixes:
+    return LiteralPrefixes(literals)
 
 
 @lru_cache(64)
