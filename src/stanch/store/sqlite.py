@@ -162,7 +162,10 @@ def _engine(path: Path, *, begin: LiteralString, read_only: bool) -> Engine:
 
 @functools.cache
 def _dialect() -> Dialect:
-    return create_engine("sqlite://").dialect
+    engine = create_engine("sqlite://")
+    engine.connect().close()  # a dialect learns SQLite's version at the first connection of its engine
+    engine.dispose()
+    return engine.dialect
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
