@@ -1,6 +1,7 @@
 """What all tests share: no network, no shared caches, no hidden skip where every part is there, and real servers."""
 
 import gc
+import itertools
 import os
 import re
 import shutil
@@ -87,13 +88,22 @@ def pytest_runtest_makereport(item, call):  # noqa: ARG001 - pytest's signature
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory):
-    """Give the whole run a cache folder of its own; yield the user's, where a fetched model lies."""
+    """Give the whole run, all its workers, a cache folder of its own; yield the user's, where a fetched model lies."""
     from stanch.tune.fetch import cache_folder  # noqa: PLC0415 - used here alone
 
-    found = cache_folder()
+    found, run = cache_folder(), tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("STANCH_CACHE_DIR", str(folder))
         yield found
+
+
+@pytest.fixture
+def tmp_path(request, tmp_path_factory, _numbers=itertools.count()):  # noqa: B008 - one for all tests
+    """A fresh folder, as pytest's own: that one reads the names of all earlier ones to number the next."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}{next(_numbers)}", numbered=False)
 
 
 @pytest.fixture

@@ -63,3 +63,14 @@ def test_what_is_held_is_known_from_what_was_held_and_what_came(text, data):
 def test_a_class_matches_its_bytes_alone(members):
     expression = re.compile(byte_class(members), re.DOTALL)
     assert {byte for byte in range(256) if expression.fullmatch(bytes([byte]))} == set(members)
+
+
+def test_the_automaton_of_the_next_scanner_remembers_no_word():
+    seen = LiteralPrefixes([b"abc"])
+    walked = seen.walk(0, b"xab")
+    again = seen.forgetful()
+    assert (seen._walks, again._walks) == ({(0, b"xab"): walked}, {})
+    assert again.walk(0, b"xab") == walked == (seen.step(0, b"ab"), ())
+    made = [HeldEnds([], [b"abc"]) for _ in range(2)]
+    made[0].prefixes.walk(0, b"xab")
+    assert made[1].prefixes._walks == {}

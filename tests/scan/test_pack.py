@@ -9,7 +9,7 @@ from stanch.errors import InvalidInput
 from stanch.scan import PackError, Policy, Scanner, lint_pack, load_pack, pack_digest
 from stanch.scan.examples import ExampleMaker
 from stanch.scan.lint import lint_rules, try_rule
-from stanch.scan.pack import _RuleDocument, parse_pack, read_pack
+from stanch.scan.pack import SHIPPED, _RuleDocument, parse_pack, read_pack, shipped_pack
 from stanch.terms import Severity
 
 SPECIFICATION = Path(__file__).parents[2] / "docs/spec/recogniser-pack.md"
@@ -47,6 +47,10 @@ def write(tmp_path, text):
 
 def test_the_shipped_pack_is_clean():
     assert lint_rules(load_pack()) == []
+
+
+def test_the_shipped_packs_are_what_the_strict_loader_reads():
+    assert load_pack() == tuple(rule for name in SHIPPED for rule in parse_pack(shipped_pack(name), name=name))
 
 
 def test_a_pack_of_ones_own_is_found_and_clean(tmp_path):

@@ -9,11 +9,15 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stanch.errors import InvalidInput
 
 MAX_WIDTH = 128
 _MAX_LITERALS = 4096
+_READ = 4096
+"""How many anchors and sets are remembered: the rules that are shipped, and as many others as one process sees."""
+_BYTES = bytes(range(256))
 _DIGITS = frozenset(b"0123456789")
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _TOKEN = re.compile(rb"\\.|(\[\^)?(?(1)\]?(?:\\.|[^\]\\])*\]|\[\]?(?:\\.|[^\]\\])*\])", re.DOTALL)
@@ -42,6 +46,7 @@ class AnchorShape:
     digits: int
 
 
+@lru_cache(_READ)
 def parse_byte_set(text: str) -> bytes:
     """Read a class such as ``[0-9A-F]`` and return its bytes in order; the empty text is the empty set.
 
@@ -58,10 +63,10 @@ def parse_byte_set(text: str) -> bytes:
             pattern = re.compile(text.encode("latin-1"))
     except (re.error, UnicodeEncodeError, FutureWarning) as error:
         raise InvalidInput(f"not a byte set: {text!r}", why=str(error)) from error
-    members = bytes(byte for byte in range(256) if byte != 0x1E and pattern.fullmatch(bytes([byte])))
-    if not text.startswith("[^") and pattern.fullmatch(b"\x1e"):
+    members = b"".join(pattern.findall(_BYTES))
+    if not text.startswith("[^") and b"\x1e" in members:
         raise InvalidInput(f"byte set {text!r} holds the separator byte 0x1E")
-    return members
+    return members.replace(b"\x1e", b"")
 
 
 def outside(members: bytes) -> bytes:
@@ -86,6 +91,7 @@ def parse_anchor(text: str) -> AnchorShape:
     return shape
 
 
+@lru_cache(_READ)
 def read_anchor(text: str) -> AnchorShape:
     """Read an anchor of any width and return its shape.
 
@@ -160,6 +166,7 @@ def _atom(text: str, whole: str) -> tuple[AnchorShape, str]:
     return _members(text[0].encode()), text[1:]
 
 
+@lru_cache(_READ)
 def _members(members: bytes) -> AnchorShape:
     literals = tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None
     mirrored = b"[" + b"".join(b"\\x%02x" % byte for byte in members) + b"]"

@@ -4,6 +4,7 @@ Everything here is a function of the folded text alone, so that a stream and a w
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import re2
@@ -22,6 +23,8 @@ from stanch.terms import Severity
 RESIDUAL = 0.2
 """Candidates from this score up to the policy's least score are kept as residuals."""
 
+_COMPILED = 1024
+"""How many expressions are remembered, so that the next scanner of a process need not compile the shipped rules."""
 _ABSTAIN = Verdict(Outcome.ABSTAIN)
 _UNANCHORED = re2._Anchor.UNANCHORED  # noqa: SLF001 - see Confirmer
 _NO_MATCH = (-1, -1)
@@ -188,6 +191,7 @@ class Confirmer:
         return run, final or not undecided
 
 
+@lru_cache(_COMPILED)
 def _escaped(members: bytes) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in members)
 
@@ -199,13 +203,18 @@ def _denied(rule: Recogniser, value: bytes, *, proven: bool) -> bool:
 
 
 def _compile(recogniser: Recogniser) -> "re2._Regexp":
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.longest_match = recogniser.check is None
-    options.log_errors = False
     try:
-        return re2.compile(recogniser.confirm.encode("latin-1"), options)
+        return _expression(recogniser.confirm.encode("latin-1"), longest=recogniser.check is None)
     except (re2.error, UnicodeEncodeError) as error:
         raise InvalidInput(
             f"rule {recogniser.id}: the confirming expression is not RE2 syntax", why=str(error)[:200]
         ) from error
+
+
+@lru_cache(_COMPILED)
+def _expression(text: bytes, *, longest: bool) -> "re2._Regexp":
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.longest_match = longest
+    options.log_errors = False
+    return re2.compile(text, options)

@@ -7,8 +7,9 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -229,6 +230,12 @@ class LiteralPrefixes:
         self._walks: dict[tuple[int, bytes], tuple[int, tuple[tuple[int, int], ...]]] = {}
         self._rows: list[list[int]] = [[]] * len(self._next)  # filled on first use
 
+    def forgetful(self) -> "LiteralPrefixes":
+        """Return the same automaton, which remembers no word of what this one saw."""
+        other = copy(self)
+        other._walks = {}  # noqa: SLF001 - of this class
+        return other
+
     def _insert(self, literal: bytes) -> int:
         state = 0
         for byte in literal:
@@ -344,8 +351,8 @@ class HeldEnds(dict[bytes, int]):
 
     def __init__(self, trailing: Sequence[TrailingHold], literals: Iterable[bytes]) -> None:
         super().__init__()
-        self.prefixes = LiteralPrefixes(literals)
-        self.after = tuple(HoldsAfter(trailing, byte) for byte in range(256))
+        self.prefixes = _prefixes(frozenset(literals)).forgetful()
+        self.after = _holds_after(tuple(trailing))
 
     def __missing__(self, end: bytes) -> int:
         size, prefixes = len(end), self.prefixes
@@ -356,6 +363,17 @@ class HeldEnds(dict[bytes, int]):
                 self.clear()
             self[end] = held
         return held
+
+
+# What follows from the rules alone is made once for all scanners of a process.
+@lru_cache(8)
+def _prefixes(literals: frozenset[bytes]) -> LiteralPrefixes:
+    return LiteralPrefixes(literals)
+
+
+@lru_cache(64)
+def _holds_after(trailing: tuple[TrailingHold, ...]) -> tuple[HoldsAfter, ...]:
+    return tuple(HoldsAfter(trailing, byte) for byte in range(256))
 
 
 def byte_class(members: bytes) -> bytes:

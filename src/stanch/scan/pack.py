@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import yaml
@@ -38,6 +38,8 @@ SHIPPED = (
 )
 _MAX_BYTES, _MAX_RULES = 5 << 20, 5000
 MAX_BEFORE, MAX_AFTER = 512, 4096
+_Read: TypeAlias = tuple[tuple[Recogniser, ...], list[tuple[str, InvalidInput]]]
+"""The rules of a pack that are well formed, and the id and error of each that is not."""
 
 
 class _SourceDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,8 +121,16 @@ def load_pack(path: Path | None = None) -> tuple[Recogniser, ...]:
 
 @cache
 def _load_shipped() -> tuple[Recogniser, ...]:
-    folder = resources.files("stanch.scan").joinpath("packs")
-    return tuple(rule for name in SHIPPED for rule in parse_pack(folder.joinpath(name).read_bytes(), name=name))
+    # The strict loader is in Python, bounded in depth, and takes a second for these. They are our own words, and a test
+    # reads them with both.
+    loader = getattr(yaml, "CSafeLoader", _StrictLoader)
+    packs = ((name, shipped_pack(name)) for name in SHIPPED)
+    return tuple(rule for name, data in packs for rule in _well_formed(_parse(data, name, loader)))
+
+
+def shipped_pack(name: str) -> bytes:
+    """Return the text of one of the packs that stanch ships."""
+    return resources.files("stanch.scan").joinpath("packs", name).read_bytes()
 
 
 def parse_pack(data: bytes, *, name: str) -> tuple[Recogniser, ...]:
@@ -129,7 +139,11 @@ def parse_pack(data: bytes, *, name: str) -> tuple[Recogniser, ...]:
     Raises:
         InvalidInput: As :func:`load_pack`.
     """
-    rules, malformed = _parse(data, name)
+    return _well_formed(_parse(data, name))
+
+
+def _well_formed(read: _Read) -> tuple[Recogniser, ...]:
+    rules, malformed = read
     if malformed:
         raise malformed[0][1]
     return rules
@@ -156,7 +170,7 @@ def join_packs(*packs: tuple[Recogniser, ...]) -> tuple[Recogniser, ...]:
     return rules
 
 
-def read_pack(path: Path) -> tuple[tuple[Recogniser, ...], list[tuple[str, InvalidInput]]]:
+def read_pack(path: Path) -> _Read:
     """Read a pack; return the rules that are well formed, and the id and error of each that is not.
 
     Raises:
@@ -173,11 +187,11 @@ def _read(path: Path) -> bytes:
         raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
 
 
-def _parse(data: bytes, name: str) -> tuple[tuple[Recogniser, ...], list[tuple[str, InvalidInput]]]:
+def _parse(data: bytes, name: str, loader: Any = _StrictLoader) -> _Read:  # noqa: ANN401 - a loader of either kind
     if len(data) > _MAX_BYTES:
         raise InvalidInput(f"{name}: a pack has at most {_MAX_BYTES} bytes")
     try:
-        document = msgspec.convert(yaml.load(data, Loader=_StrictLoader), type=_PackDocument)  # noqa: S506 - a safe loader, made stricter
+        document = msgspec.convert(yaml.load(data, Loader=loader), type=_PackDocument)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
         raise InvalidInput(f"{name}: not a rule pack", why=" ".join(str(error).split())[:300]) from error
     if document.format != FORMAT:

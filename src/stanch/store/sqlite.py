@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 import sqlite3
 import time
@@ -10,8 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, LiteralString
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.util import LRUCache
 
 from stanch.crypto import sha256, sync_folder
 from stanch.errors import NotFound, StoreError, StoreUnsafe
@@ -32,6 +34,8 @@ _PRAGMAS: dict[str, str | int] = {
 }
 # A writer changes pages all over the indexes: kept in memory and in the log for longer, each is written fewer times.
 _WRITER: dict[str, str | int] = {"cache_size": -16_000, "wal_autocheckpoint": 8000}
+_COMPILED: LRUCache[Any, Any] = LRUCache(500)
+"""SQL text of statements, for every database of this process: to make it takes longer than to run it."""
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse"}
 
 
@@ -153,7 +157,9 @@ def _engine(path: Path, *, begin: LiteralString, read_only: bool) -> Engine:
         creator=connect,
         poolclass=QueuePool if read_only else StaticPool,
         hide_parameters=True,
+        execution_options={"compiled_cache": _COMPILED},
     )
+    engine.dialect = _dialect()  # what was compiled is found again under the same dialect alone
 
     # The driver's own transaction handling is off (isolation_level None), so that BEGIN is exactly this text.
     @event.listens_for(engine, "begin")
@@ -161,6 +167,14 @@ def _engine(path: Path, *, begin: LiteralString, read_only: bool) -> Engine:
         run(connection, begin)
 
     return engine
+
+
+@functools.cache
+def _dialect() -> Dialect:
+    engine = create_engine("sqlite://")
+    engine.connect().close()  # a dialect learns SQLite's version at the first connection of its engine
+    engine.dispose()
+    return engine.dialect
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
