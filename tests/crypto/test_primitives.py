@@ -32,6 +32,7 @@ from stanch.crypto import (
     write_atomic,
     write_private,
 )
+from stanch.crypto.prf import KeyStream
 from stanch.crypto.signing import KEY_ID
 from stanch.crypto.siv import NONCE_SIZE, decrypt_siv, encrypt_siv
 from stanch.errors import DecryptionFailed, InvalidInput, NoTrustedSignature, StoreError
@@ -361,3 +362,19 @@ def test_a_private_file_is_read_up_to_its_limit_and_by_its_owner(tmp_path):
     for unreadable in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InvalidInput, match="cannot be read"):
             read_private(unreadable)
+
+
+def test_a_key_stream_goes_to_a_counter_and_on_from_there():
+    def from_block(number, size):
+        out = bytearray(size)
+        aes_ctr_into(bytes(range(32)), number.to_bytes(16, "big"), out)
+        return out
+
+    stream, piece = KeyStream(bytes(range(32)), bytes(16)), bytearray(48)
+    for number in (0, 7, 2, 1 << 64):
+        stream.seek(number.to_bytes(16, "big"))
+        stream.fill(piece)
+        assert piece == from_block(number, 48)
+        stream.fill(piece)
+        assert piece == from_block(number + 3, 48)
+    assert from_block(0, 3 << 16)[2 << 16 :] == from_block((2 << 16) // 16, 1 << 16)
