@@ -98,7 +98,7 @@ def test_what_else_is_written(value, text):
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, 2**53, -(2**53), {1: 2}, b"bytes", "\ud800", {"a": object()}, {"\ud800": 1}],
+    [math.nan, math.inf, 2**53, -(2**53), {1: 2}, b"bytes", "\ud800", {"a": {1}}, {"\ud800": 1}],
     ids=ascii,
 )
 def test_what_json_cannot_say_is_refused(value):
