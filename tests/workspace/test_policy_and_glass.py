@@ -9,6 +9,7 @@ from stanch.cli.frame import run
 from stanch.data import open_dataset
 from stanch.errors import ApprovalsMissing, InvalidInput, NotFound, NotPermitted, SeparationOfDuties
 from stanch.ledger import EntryQuery, decode_entry
+from stanch.ledger.asked import LastAsked
 from stanch.scan import Policy, Scanner
 from stanch.store.postgresql import PostgresqlTables
 from stanch.terms import ArtifactRef, Digest
@@ -112,9 +113,15 @@ def test_the_requests_of_a_week_are_those_of_the_log(team, case, tmp_path):
                 ref = ArtifactRef(one["kind"], one["name"], Digest.parse(one["digest"]))
                 asked = KINDS[ours["kind"]].action, olga.people.resource_facts(ref)
                 wanted.setdefault(asked, set()).add(entry["actor"]["user"]["uid"])
-    assert past_requests(olga.people, reader, now_ms + 1) == wanted
+    last = LastAsked()
+    assert past_requests(olga.people, reader, now_ms, last) == wanted
     assert {action for action, _ in wanted} >= {"access:grant", "data:read"}
-    assert past_requests(olga.people, reader, now_ms + 8 * DAY_MS) == {}
+    check_policies(olga, OURS, last=last)  # which asks itself, and is seen by the next that is told of the first
+    again = past_requests(olga.people, reader, now_ms, last)
+    assert again == past_requests(olga.people, reader, now_ms, LastAsked()) != wanted
+    assert {action for action, _ in again} == {action for action, _ in wanted} | {"policy:read"}
+    assert past_requests(olga.people, reader, now_ms + 8 * DAY_MS, last) == {}
+    assert past_requests(olga.people, reader, now_ms, last) == again  # a clock that goes back
 
 
 def test_who_is_no_administrator_neither_approves_nor_rolls_back(team):

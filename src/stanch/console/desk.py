@@ -16,9 +16,11 @@ from stanch.console.csrf import Csrf
 from stanch.console.records import ModelRecords
 from stanch.console.tally import DayCounts
 from stanch.errors import StanchError
+from stanch.ledger.asked import LastAsked
 from stanch.trace.blocked import BlockedAnswers
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of, code_flows
+from stanch.workspace.past_requests import WEEK_MS
 from stanch.workspace.people import NEEDED, PolicyJudge
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_console import bootstrap_of, console_secret
@@ -44,6 +46,7 @@ class Desk:
         days: How many acts there were by day.
         records: What the log says of each model.
         blocked: What it says of blocked answers.
+        asked: Who asked for what in the last week.
         certificates: The leak certificates that were verified.
     """
 
@@ -59,6 +62,7 @@ class Desk:
     days: DayCounts = field(default_factory=DayCounts)
     records: ModelRecords = field(default_factory=ModelRecords)
     blocked: BlockedAnswers = field(default_factory=BlockedAnswers)
+    asked: LastAsked = field(default_factory=LastAsked)
     certificates: Certificates = field(default_factory=Certificates)
 
     @classmethod
@@ -87,6 +91,8 @@ class Desk:
             self.days.upto_now(self.workspace.tables, reader.origin)
             self.records.upto_now(self.workspace.tables, reader.origin)
             self.blocked.read(reader)
+            week = int(self.workspace.door.clock() * 1000) - WEEK_MS
+            self.asked.since(self.workspace.tables, reader.origin, week)
 
     @property
     def secure(self) -> bool:

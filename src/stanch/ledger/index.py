@@ -1,9 +1,8 @@
 """The query index: what each entry is about, derived from the entries and rebuilt from them at any time."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import LiteralString, NamedTuple, Self, TypeAlias
+from typing import LiteralString, NamedTuple, Self
 
 import msgspec
 from msgspec import Raw, Struct
@@ -15,9 +14,8 @@ from stanch.store.schema.ledger import ledger_index, ledger_subject
 from stanch.store.statement import Row, run
 from stanch.terms import Digest, EntryRef
 
-_BATCH, _PAGE = 2048, 16_384
+_BATCH = 2048
 _ENTRIES: LiteralString = " JOIN ledger_entry AS e USING (origin, idx)"
-_BEGUN = (("intent", 99), ("denied", 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +54,6 @@ class EntryState:
     kind: str
     phase: str
     status: int
-
-
-Asked: TypeAlias = tuple[str, str, tuple[str, ...]]
-"""What was asked for by whom: kind of act, subjects as the entry has them, in JSON (empty: none), and principals."""
-_PRINCIPALS: dict[str, LiteralString] = {
-    "sqlite": "json_group_array(DISTINCT principal)", "postgresql": "json_agg(DISTINCT principal)::text"
-}  # fmt: skip
 
 
 class _User(Struct, gc=False):
@@ -191,33 +182,6 @@ def query_states(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Ent
     """Yield how the entries stand that a query asks for; no entry is read. Raises as :func:`query_index` does."""
     join = _ENTRIES if query.holds is not None else ""
     return (EntryState(*row) for row in _select(tables, origin, "i.idx, i.kind, i.phase, i.status", join, query))
-
-
-def query_asked(tables: Tables, origin: str, since_ms: int, until_ms: int) -> Iterator[Asked]:
-    """Yield what was begun or refused in a period, each several times in a long one; no entry is read.
-
-    Raises:
-        StoreError: The database failed.
-    """
-    update_index(tables, origin)
-    earliest: LiteralString = (
-        "SELECT min(idx) FROM ledger_index WHERE origin = ? AND phase = ? AND status = ? AND time_ms >= ?"
-    )
-    with tables.read() as connection:
-        firsts = [run(connection, earliest, (origin, *state, since_ms))[0][0] for state in _BEGUN]
-        end = _next(connection, origin)
-        grouped = _PRINCIPALS[connection.dialect.name]
-    # The rows in the order of the log are read twice as fast as those that an index by time would find; their strings
-    # cost more than the database takes to group them.
-    of_page = "origin = ? AND idx >= ? AND idx < ? AND time_ms >= ? AND time_ms < ?"
-    begun = "CASE phase WHEN 'intent' THEN 99 WHEN 'denied' THEN 2 END = status"
-    statement = (
-        f"SELECT kind, subjects, {grouped} FROM ledger_index WHERE {of_page} AND {begun} GROUP BY kind, subjects"  # noqa: S608 - own words
-    )
-    for start in range(min((first for first in firsts if first is not None), default=end), end, _PAGE):
-        with tables.read() as connection:
-            rows = run(connection, statement, (origin, start, start + _PAGE, since_ms, until_ms))
-        yield from ((kind, subjects, tuple(json.loads(principals))) for kind, subjects, principals in rows)
 
 
 def _select(tables: Tables, origin: str, columns: LiteralString, join: LiteralString, query: EntryQuery) -> list[Row]:

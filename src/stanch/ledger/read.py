@@ -9,7 +9,7 @@ from sqlalchemy import select
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.index import Asked, EntryQuery, EntryState, query_asked, query_entries, query_index, query_states
+from stanch.ledger.index import EntryQuery, EntryState, query_entries, query_index, query_states
 from stanch.ledger.note import NoteVerifier
 from stanch.ledger.proof import prove_consistency, prove_inclusion
 from stanch.ledger.tiles import CHECKPOINT_KEY
@@ -114,10 +114,6 @@ class LedgerReader:
     def states(self, query: EntryQuery) -> Iterator[EntryState]:
         """Yield how the entries stand that a query asks for, from the index alone."""
         return query_states(self.tables, self.origin, query)
-
-    def asked(self, since_ms: int, until_ms: int) -> Iterator[Asked]:
-        """Yield who asked for what in a period, whether it was permitted or not, from the index alone."""
-        return query_asked(self.tables, self.origin, since_ms, until_ms)
 
     def select(self, query: EntryQuery) -> Iterator[tuple[int, bytes]]:
         """Yield (index, bytes) of the entries that a query asks for; all of them are held at once."""

@@ -8,6 +8,7 @@ from msgspec import Struct
 from stanch.access import ResourceFacts
 from stanch.errors import InvalidInput
 from stanch.ledger import LedgerReader
+from stanch.ledger.asked import LastAsked
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace.kinds import KINDS
 from stanch.workspace.people import People
@@ -24,17 +25,17 @@ class _Subject(Struct, frozen=True, gc=False):
 _SUBJECTS = msgspec.json.Decoder(tuple[_Subject, ...])
 
 
-def past_requests(people: People, reader: LedgerReader, now_ms: int) -> dict[tuple[str, ResourceFacts], set[str]]:
+def past_requests(
+    people: People, reader: LedgerReader, now_ms: int, last: LastAsked
+) -> dict[tuple[str, ResourceFacts], set[str]]:
     """Return who asked, by action and by what is known now of the resource.
 
-    The query index is read as it is: ``stanch log verify`` checks it.
+    The query index is read as it is, as far as ``last`` has not read it: ``stanch log verify`` checks it.
 
     Raises:
         InvalidInput: A row of it is malformed.
     """
-    asked = defaultdict[tuple[str, str], set[str]](set)
-    for kind, subjects, some in reader.asked(now_ms - WEEK_MS, now_ms):
-        asked[kind, subjects].update(some)
+    asked = last.since(reader.tables, reader.origin, now_ms - WEEK_MS)
     try:
         named = {subjects: _SUBJECTS.decode(subjects) for _, subjects in asked if subjects}
         about = {one for listed in named.values() for one in listed}

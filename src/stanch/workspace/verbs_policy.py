@@ -17,6 +17,7 @@ from stanch.access.alike import Likeness
 from stanch.access.roll import read_crowd
 from stanch.access.simulate import Simulation, require_a_way_back, simulate
 from stanch.errors import NotPermitted
+from stanch.ledger.asked import LastAsked
 from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import ApprovalNeed, Done, Request
 from stanch.workspace.opening import Workspace
@@ -61,14 +62,22 @@ def show_policies(workspace: Workspace) -> tuple[PolicyVersion, tuple[PolicyVers
     return workspace.door.act(Request("policy.read", "policy:read", workspace_ref(workspace)), run)
 
 
-def check_policies(workspace: Workspace, text: str, without: tuple[str, ...] = ()) -> CheckedChange:
+def check_policies(
+    workspace: Workspace, text: str, without: tuple[str, ...] = (), last: LastAsked | None = None
+) -> CheckedChange:
     """Parse and validate a set of policies, and simulate it against the last week; the look is recorded.
+
+    Args:
+        workspace: Whose policies would change.
+        text: The set.
+        without: The forbids of the default set that it leaves out on purpose.
+        last: What an earlier check read of the log.
 
     Raises:
         InvalidInput: It is not valid, lacks a forbid that was not named, or would lock everybody out.
     """
     request = Request("policy.read", "policy:read", workspace_ref(workspace))
-    return workspace.door.act(request, lambda _ref: Done(_check(workspace, text, without)))
+    return workspace.door.act(request, lambda _ref: Done(_check(workspace, text, without, last)))
 
 
 def approve_policies(workspace: Workspace, text: str, without: tuple[str, ...] = ()) -> CheckedChange:
@@ -165,14 +174,14 @@ def _change(workspace: Workspace, text: str, without: tuple[str, ...]) -> Policy
     )
 
 
-def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> CheckedChange:
+def _check(workspace: Workspace, text: str, without: tuple[str, ...], last: LastAsked | None = None) -> CheckedChange:
     people, change = workspace.people, _change(workspace, text, without)
     before, after = change.after.parse(), parse_policies(text, without=without)
     now_ms = int(workspace.now().timestamp() * 1000)
     with workspace.tables.read() as connection:
         crowd = read_crowd(connection, now_ms, Likeness(before, after))
     require_a_way_back(crowd.groups, after, team=people.team)
-    asked, requester = past_requests(people, workspace.ledger.reader(), now_ms), people.session.principal
+    asked = past_requests(people, workspace.ledger.reader(), now_ms, last or LastAsked())
     unfit = people.unfit(change.digest, APPROVING, workspace_ref(workspace))
     return CheckedChange(
         change,
@@ -180,7 +189,7 @@ def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> Checked
         removed=tuple(sorted(before.policies.keys() - after.policies.keys())),
         changed=_changed(before, after),
         simulation=simulate(asked, before, after, crowd, team=people.team),
-        approvals=people.approvals.count_approvals(change.digest, requester=requester, involved=unfit),
+        approvals=people.approvals.count_approvals(change.digest, requester=people.session.principal, involved=unfit),
     )
 
 

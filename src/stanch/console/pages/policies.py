@@ -97,7 +97,7 @@ def check(call: Call, asked: Change) -> CheckedView:
         InvalidInput: It is not valid, lacks a forbid that was not named, or would lock everybody out.
     """
     text, without = _clean(asked)
-    checked = check_policies(call.workspace, text, without)
+    checked = check_policies(call.workspace, text, without, call.desk.asked)
     return _view(call, checked, Change(text, asked.without))
 
 
