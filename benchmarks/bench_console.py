@@ -269,13 +269,13 @@ def summary(taken: list[tuple[float, float]]) -> dict[str, object]:
 
 
 def measure(busy: Busy, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Ask everything so many times, and once before, of a console that is just up: its templates are not loaded."""
+    """Ask everything so many times, and once before, of a console that is just up."""
     figures: dict[str, list[tuple[float, float]]] = {}
     with busy.case.acting("olga") as workspace:
         visitor = Visitor(build_app(workspace, address=ADDRESS), workspace)
 
         async def run() -> None:
-            visitor.app.desk.read_ahead()
+            visitor.app.prepare()
             for _ in range(1 + rounds):
                 await ask_all(visitor, busy, figures)
             await visitor.client.aclose()

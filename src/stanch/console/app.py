@@ -1,6 +1,7 @@
 """The application: from the table of routes to answers, for browsers and for programs."""
 
 import asyncio
+import contextlib
 import io
 import zipfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from stanch.access import Session, default_policies
 from stanch.access.authenticator import Bearer
 from stanch.access.directory import not_authenticated
 from stanch.access.sessions import STEP_UP_MS
+from stanch.console.charts import load_renderer
 from stanch.console.csrf import FIELD, require_own_page
 from stanch.console.desk import Call, Desk
 from stanch.console.login import read_body, read_form, safe_path, session_cookie
@@ -27,7 +29,7 @@ from stanch.console.render import Link, Shell, render
 from stanch.console.replies import Replies
 from stanch.console.route import API, Route, check_routes
 from stanch.console.routes import MENU, ROUTES
-from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, StanchError, bug
+from stanch.errors import InvalidInput, MissingExtraError, NotAuthenticated, NotFound, NotPermitted, StanchError, bug
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_console import look, refuse
 
@@ -302,6 +304,12 @@ class Console:
     def desk(self) -> Desk:
         """The desk by which requests are answered."""
         return self.serving.desk
+
+    def prepare(self) -> None:
+        """Do what the first pages would wait for: read what they keep of the log, and load what draws charts."""
+        self.desk.read_ahead()
+        with contextlib.suppress(MissingExtraError):  # told by the page that shows one
+            load_renderer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI 3 says."""

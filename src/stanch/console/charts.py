@@ -57,7 +57,7 @@ class _Renderer:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        _load()
+        load_renderer()
         running: Future[bytes] = self._pool.submit(lambda: _convert(spec()))
         try:
             made = running.result(SECONDS)
@@ -184,8 +184,12 @@ def _text(theme: str) -> dict[str, Any]:
 
 
 @cache
-def _load() -> None:
-    """Load what renders, which takes longer than any chart."""
+def load_renderer() -> None:
+    """Load what renders, which takes longer than any chart.
+
+    Raises:
+        MissingExtraError: altair or vl-convert is not installed.
+    """
     try:
         import altair as _  # noqa: F401, ICN001, PLC0415 - an optional part, loaded alone
         import vl_convert  # noqa: F401, PLC0415 - an optional part

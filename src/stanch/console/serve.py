@@ -62,5 +62,5 @@ def run_console(
     config.load()
     config.http_protocol_class = type("Connection", (Patient, config.http_protocol_class), {})
     config.ssl = renewal.context
-    threading.Thread(target=app.desk.read_ahead, daemon=True).start()
+    threading.Thread(target=app.prepare, daemon=True).start()
     asyncio.run(serve_until(stop, uvicorn.Server(config), lambda: ready(address), renewal.keep, listener))
