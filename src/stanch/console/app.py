@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import zipfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -170,10 +171,11 @@ class _Serving:
         directory = call.workspace.people.directory
         principal = directory.facts(call.session).principal
         token: Callable[[str], str] = lambda key: self.desk.csrf.token(call.session.key_id, key)  # noqa: E731 - typed
+        may = functools.cache(call.may)  # several pages ask for one right
         links = tuple(
             Link(path, title, route.path == path or route.path.startswith(f"{path}/"))
             for path, title, actions in MENU
-            if not actions or any(call.may(action) for action in actions)
+            if not actions or any(may(action) for action in actions)
         )
         name = principal.display or principal.id
         return Shell(route.title, links, name, token("POST /logout"), token, _SAID.get(done, ""))
