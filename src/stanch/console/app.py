@@ -26,7 +26,7 @@ from stanch.console.desk import Call, Desk
 from stanch.console.login import read_body, read_form, safe_path, session_cookie
 from stanch.console.openapi import describe
 from stanch.console.pages.incidents import File
-from stanch.console.render import Link, Shell, render
+from stanch.console.render import Link, Shell, load_templates, render
 from stanch.console.replies import Replies
 from stanch.console.route import API, Route, check_routes
 from stanch.console.routes import MENU, ROUTES
@@ -308,10 +308,11 @@ class Console:
         return self.serving.desk
 
     def prepare(self) -> None:
-        """Do what the first pages would wait for: read what they keep of the log, and load what draws charts."""
-        self.desk.read_ahead()
+        """Do what the first pages would wait for: load templates and what draws charts, and read ahead in the log."""
         with contextlib.suppress(MissingExtraError):  # told by the page that shows one
+            load_templates()
             load_renderer()
+        self.desk.read_ahead()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI 3 says."""

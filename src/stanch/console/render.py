@@ -48,6 +48,16 @@ def render(template: str, shell: Shell, view: object) -> bytes:
     return text.encode()
 
 
+def load_templates() -> None:
+    """Read and compile every template, which takes as long as a page.
+
+    Raises:
+        MissingExtraError: Jinja is not installed.
+    """
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 @cache
 def _environment() -> Any:  # noqa: ANN401 - a Jinja environment; an optional part
     try:
