@@ -155,4 +155,5 @@ def test_every_result_is_shown_and_every_script_is_there():
     # Timings of single parts, and errors of our own that no peer states, have no goal against a peer.
     alone = {"fuzz.json", "trace-innocents.json", "audit-model.json", "arrow.json", "index.json", "scale.json"}
     alone |= {"mutation.json", "growth.json", "index-memory.json", "resume.json", "versions.json"}
+    alone |= {"gateway-connections.json", "gateway-memory.json"}
     assert results - {part.file for part in comparison.PARTS} <= alone
