@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +71,7 @@ class Probes:
 
     key: bytes = field(repr=False)
     monotonic: Callable[[], float] = time.monotonic
-    _seen: OrderedDict[bytes, deque[float]] = field(default_factory=OrderedDict)
+    _seen: OrderedDict[bytes, tuple[float, ...]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _mac: Callable[[bytes], bytes] = field(init=False, repr=False)
 
@@ -99,9 +99,9 @@ class Probes:
         digest = self._mac(principal.encode() + b"\x00" + prefix)[:16]
         now = self.monotonic()
         with self._lock:
-            times = self._seen.setdefault(digest, deque(maxlen=NEAR_EQUAL))
+            # Tuples: most have one time, for which a deque would take a kilobyte.
+            times = self._seen[digest] = (*self._seen.get(digest, ()), now)[-NEAR_EQUAL:]
             self._seen.move_to_end(digest)
-            times.append(now)
             while len(self._seen) > _MOST_PREFIXES or now - next(iter(self._seen.values()))[-1] > HOUR:
                 self._seen.popitem(last=False)
             return len(times) == NEAR_EQUAL and now - times[0] <= HOUR
