@@ -83,13 +83,12 @@ def facts_of(connection: Connection, principals: Iterable[str], now_ms: int) -> 
 
 def read_crowd(connection: Connection, now_ms: int, likeness: Likeness) -> Crowd:
     """Return everybody in groups; only what tells them apart is read of all."""
-    held, spelled = dict[str, tuple[tuple[str, str], ...]](), likeness.spelled_names
+    held, spelled = defaultdict[str, list[tuple[str, str]]](list), likeness.spelled_names
     for principal, role, scope in run(connection, _HELD, (now_ms, now_ms)):
-        held[principal] = (*held.get(principal, ()), (role, scope))
+        held[principal].append((role, scope))
     numbers, first, group_of = dict[Hashable, int](), list[str](), dict[str, int]()
     for key, kind, clearance, suspended in run(connection, _EVERYBODY):
-        roles = held.get(key, ())
-        alike = kind, clearance, suspended, roles if len(roles) < 2 else tuple(sorted(roles)), key in spelled and key
+        alike = kind, clearance, suspended, tuple(sorted(held.get(key, ()))), key if key in spelled else ""
         number = numbers.setdefault(alike, len(first))
         if number == len(first):
             first.append(key)

@@ -168,7 +168,7 @@ class FileReleases:
         except FileNotFoundError:
             return {}
         match parse_json(data, what=self._path.name):
-            case {"format": "stanch/release-memory/v1", "releases": dict(releases)}:
+            case {"format": found, "releases": dict(releases)} if found == MEMORY_FORMAT:
                 return {key: _lineages(value, self._path.name) for key, value in releases.items()}
         raise InvalidInput(f"{self._path.name}: expected format {MEMORY_FORMAT}")
 
