@@ -23,6 +23,8 @@ from stanch.ledger import (
     open_checkpoint,
     outcome,
 )
+from stanch.ledger import asked as asked_module
+from stanch.ledger.asked import LastAsked
 from stanch.store.schema.ledger import ledger_cosignature
 from stanch.store.statement import run
 from stanch.terms import ArtifactRef, Digest
@@ -30,6 +32,10 @@ from stanch.terms import ArtifactRef, Digest
 KINDS = ("tune.run", "audit.run", "release.create")
 PEOPLE = ("p_" + "a" * 26, "p_" + "b" * 26)
 MODELS = tuple(ArtifactRef("model", f"m{n}", Digest.sha256(bytes([n]))) for n in range(3))
+
+
+def asked(reader, since_ms, last=None):
+    return (last or LastAsked()).since(reader.tables, reader.origin, since_ms)
 
 
 @pytest.fixture
@@ -159,9 +165,9 @@ def test_who_was_refused_is_told_also_before_anybody_was_permitted(ground):
             log.append(made(Act(kind="tune.run", id=new_act_id(time_ms), principal=PEOPLE[0]), time_ms=time_ms))
             ground.clock.seconds += 1
         start = int(ground.clock() * 1000) - 3000
-        assert list(log.reader().asked(start, start + 1000)) == [("tune.run", "", (PEOPLE[0],))]
-        assert list(log.reader().asked(start + 1000, start + 2000)) == [("tune.run", "", (PEOPLE[0],))]
-        assert list(log.reader().asked(start + 2000, start + 9000)) == []
+        assert asked(log.reader(), start) == {("tune.run", ""): frozenset({PEOPLE[0]})}
+        assert asked(log.reader(), start + 1000) == {("tune.run", ""): frozenset({PEOPLE[0]})}
+        assert asked(log.reader(), start + 2000) == {}
 
 
 def test_a_log_that_is_not_there(ground):
@@ -203,23 +209,53 @@ def test_a_query_is_a_filtered_scan(history, query):
     assert [ref.index for ref in reader.query(query)] == expected[: query.limit]
 
 
-@pytest.mark.parametrize("part", [slice(0, 40), slice(0, 20), slice(13, 30)])
-def test_who_asked_for_what_is_what_the_entries_of_a_period_say(history, part):
+@pytest.mark.parametrize("first", [0, 13, 27])
+def test_who_asked_for_what_is_what_the_entries_since_a_time_say(history, first):
     reader, entries = history
-    since_ms, until_ms = entries[part.start].time_ms, (entries[part.stop].time_ms if part.stop < 40 else 2**53)
-    wanted = []
-    for data in (entry.encode(reader.origin) for entry in entries if since_ms <= entry.time_ms < until_ms):
+    since_ms = entries[first].time_ms
+    wanted = set()
+    for data in (entry.encode(reader.origin) for entry in entries if entry.time_ms >= since_ms):
         event = decode_entry(data)
         ours = event["unmapped"]["stanch"]
         if ours["phase"] in {"intent", "denied"}:
-            wanted.append((ours["kind"], event["actor"]["user"]["uid"], ours.get("subject", [])))
-    found = [
-        (kind, who, json.loads(subjects or "[]"))
-        for kind, subjects, principals in reader.asked(since_ms, until_ms)
+            wanted.add((ours["kind"], event["actor"]["user"]["uid"], str(ours.get("subject", []))))
+    found = {
+        (kind, who, str(json.loads(subjects or "[]")))
+        for (kind, subjects), principals in asked(reader, since_ms).items()
         for who in principals
-    ]
-    assert sorted(found, key=repr) == sorted([one for at, one in enumerate(wanted) if one not in wanted[:at]], key=repr)
-    assert {len(subjects) for _, _, subjects in found} == {0, 1, 2, 3}
+    }
+    assert found == wanted
+    assert len({subjects for _, _, subjects in found}) == 4
+
+
+def test_who_asked_is_kept_and_forgotten_as_time_goes_on(ground, monkeypatch):
+    last, seen = LastAsked(), []
+    with ground.create() as log:
+
+        def ask(kind, who):
+            ground.clock.seconds += 1
+            time_ms = int(ground.clock() * 1000)
+            log.append(intent(Act(kind=kind, id=new_act_id(time_ms), principal=who), time_ms=time_ms))
+            return time_ms
+
+        first, second = ask("tune.run", PEOPLE[0]), ask("audit.run", PEOPLE[1])
+        assert asked(log.reader(), first, last) == {
+            ("tune.run", ""): frozenset({PEOPLE[0]}),
+            ("audit.run", ""): frozenset({PEOPLE[1]}),
+        }
+        third = ask("tune.run", PEOPLE[1])
+        monkeypatch.setattr(
+            asked_module, "run", lambda connection, statement, at: seen.append(at) or run(connection, statement, at)
+        )
+        assert asked(log.reader(), second, last) == {
+            ("tune.run", ""): frozenset({PEOPLE[1]}),
+            ("audit.run", ""): frozenset({PEOPLE[1]}),
+        }
+        assert [start for _, start, _ in seen] == [2]  # of the entries, the new one alone
+        assert asked(log.reader(), third, last) == {("tune.run", ""): frozenset({PEOPLE[1]})}
+        assert asked(log.reader(), third + 1, last) == {}
+        assert asked(log.reader(), first, last) == asked(log.reader(), first)  # a clock that goes back
+        assert asked(log.reader(), first, last)["tune.run", ""] == frozenset(PEOPLE)
 
 
 def test_a_query_by_act_finds_intent_and_outcome(history):

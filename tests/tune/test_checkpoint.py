@@ -141,6 +141,13 @@ def test_a_checkpoint_of_something_else_is_refused():
             unpack({**files, "state.json": json.dumps(state).encode()}, *fresh(), run=RUN, what="it")
 
 
+def test_an_optimizer_state_without_its_count_of_steps_is_refused():
+    files = pack(STATE, *trained())
+    renamed = files["optimizer.safetensors"].replace(b"/step", b"/rtep")
+    with pytest.raises(InvalidInput, match="it: expected the optimizer state of AdamW, found something else"):
+        unpack({**files, "optimizer.safetensors": renamed}, *fresh(), run=RUN, what="it")
+
+
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(CHECKPOINT_FILES), data=st.data())
 def test_damaged_files_are_refused_or_read_but_never_crash(name, data):

@@ -182,7 +182,15 @@ def unpack(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[_PREFIX + name])
-    _unflatten(optimised, parameters, optimizer)
+    try:
+        _unflatten(optimised, parameters, optimizer)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        kind = type(optimizer).__name__
+        raise InvalidInput(
+            f"{what}: expected the optimizer state of {kind}, found something else",
+            why=f"{type(error).__name__}: {error}",
+            next_step="resume from an older checkpoint, or start a new run",
+        ) from error
     return state
 
 
