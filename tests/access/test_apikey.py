@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stanch.access import apikey
 from stanch.access import WORKSPACE, ApiKeyOrder, ApiKeys, Context, ResourceFacts, decide, default_policies
 from stanch.access.apikey import ApiKeyRecord, format_key, key_mac, parse_key
 from stanch.access.revision import read_revision
@@ -264,6 +265,13 @@ def test_peppers_have_versions(people, keys, bot):
     refused(keys, new.text)
 
 
+def test_the_mac_of_nobody_is_as_long_as_any_and_a_kept_one_is_not_shown(keys, bot):
+    record, _ = issue(keys, bot)
+    mac = key_mac(hmac_prf(bytes(32)), record.id, bytes(32))
+    assert len(apikey._NOBODY[1]) == len(mac)
+    assert repr(mac) not in repr(apikey._Kept(1, mac, record))
+
+
 def test_an_unknown_id_costs_a_mac_as_well(keys, bot, monkeypatch):
     _, secret = issue(keys, bot)
     calls = []
@@ -331,6 +339,8 @@ def test_a_key_that_was_seen_just_now_is_recognised_and_no_other(people, bot):
     keys.authenticate(text, address=inside)
     now[0] = 1.49
     assert keys.recognise(text, address=inside) == session
+    now[0] = 1.5  # again after half a second
+    assert [keys.recognise(text, address=inside) for _ in range(2)] == [None, session]
     keys.forget()
     assert keys.recognise(text, address=inside) is None
 

@@ -9,7 +9,9 @@ from sqlalchemy import insert
 from stanch.access import ROLES, Directory, Grant, sign_session
 from stanch.access.credential import LocalKey, local_keys
 from stanch.access.directory import BOOTSTRAP, Proof
-from stanch.access.grant import insert_grant
+from stanch.access.grant import check_grant, insert_grant
+from stanch.access.principal import MAX_CLEARANCE
+from stanch.access.revision import read_revision
 from stanch.access.session import LocalLogin, Session, session_message
 from stanch.access.sessions import Sessions
 from stanch.access.strangers import note, read
@@ -34,14 +36,37 @@ def test_principal_ids_say_nothing(people):
     assert first != second
     assert re.fullmatch("p_[a-z2-7]{26}", first)
     shown = repr(people.directory.principals())
-    assert "anna" not in shown
-    assert "ed25519" not in shown
+    for name in ("anna", "ed25519", people.directory.origin):
+        assert name not in shown
 
 
 def test_principals_are_listed(people):
     anna, bot = people.add("anna", clearance=3), people.add("bot", kind="service")
     listed = {p.id: (p.kind, p.display, p.clearance, p.suspended) for p in people.directory.principals()}
     assert listed == {anna: ("user", "anna", 3, False), bot: ("service", "bot", 0, False)}
+
+
+def test_every_change_is_a_change_of_facts(people):
+    def revision():
+        with people.tables.read() as connection:
+            return read_revision(connection).facts
+
+    directory, anna = people.directory, people.add("anna")
+    key, seen = people.keys[anna].key_id, revision()
+    grant = directory.grant(anna, "ml_engineer", granted_by="p_x", team=True)
+    for change in (
+        lambda: directory.revoke(grant.id),
+        lambda: directory.grant(anna, "auditor", granted_by="p_x", team=True),
+        lambda: directory.register_subject(URL, "ben", display="ben"),
+        lambda: directory.suspend(anna),
+        lambda: directory.clear(anna, 3),
+        lambda: directory.replace_key(key, SigningKey.generate("ed25519").public),
+        lambda: people.add("eve"),
+    ):
+        assert revision() > seen
+        seen = revision()
+        change()
+    assert revision() > seen
 
 
 def test_a_key_is_registered_once_and_is_ed25519(people):
@@ -74,6 +99,8 @@ def test_somebody_for_whom_an_issuer_vouches_is_registered_once_by_that_name(peo
     for act in (directory.require_unknown, lambda *name: directory.register_subject(*name, display="y")):
         with pytest.raises(Conflict):
             act(*longest)
+    plain = directory.register_subject(longest[0], "u", display="u")
+    assert (plain.kind, plain.clearance) == ("user", 0)
     directory.require_unknown(longest[0], "t")
     directory.require_unknown(URL, longest[1])
 
@@ -113,7 +140,16 @@ def test_who_is_unknown_is_listed_until_they_are_registered(people):
     people.directory.register(SigningKey.from_seed(bytes(32)).public, display="Mal", name=(URL, "mal"))
     assert strangers(people) == [eve, mal]
     with people.tables.read() as connection:
-        assert "eve" not in repr(read(connection))
+        shown = repr(read(connection))
+        assert "eve" not in shown
+        assert URL not in shown
+
+
+def test_a_stranger_is_found_again_by_the_next_release(people):
+    with people.tables.write() as connection:
+        note(connection, URL, "eve", 1)
+        (found,) = connection.exec_driver_sql("SELECT id FROM stranger").scalars()
+    assert found == "03edaeccf40812b8951393fe570a691e77d89a98f4110c86047f061a702b3616"
 
 
 def test_a_thousand_strangers_are_listed_and_no_more(people):
@@ -137,6 +173,8 @@ def test_a_thousand_strangers_are_listed_and_no_more(people):
 def test_the_first_person_can_begin_and_stays_able_to(people, team, roles):
     key = SigningKey.from_seed(bytes(32))
     first = people.directory.register_first(key.public, display="anna", team=team)
+    assert (first.kind, first.clearance) == ("user", MAX_CLEARANCE)
+    assert (first.issuer, first.subject) == (f"local:{people.directory.origin}", key.key_id)
     people.clock.seconds += 4000 * DAY
     grants = people.directory.facts_of(first.id).grants
     assert [grant.role for grant in grants] == roles
@@ -155,6 +193,7 @@ def test_signing_a_challenge_opens_a_session(people):
     assert (session.principal, session.key_id, session.mfa) == (anna, people.keys[anna].key_id, True)
     assert session.expires_ms == session.started_ms + 480 * 60_000
     assert people.sign_in(anna).mfa is False
+    assert len(people.directory.challenge()) == 32
     assert people.directory.facts(session).principal.id == anna
 
 
@@ -309,6 +348,18 @@ def test_a_proof_is_good_while_its_principal_is_known_by_that_name(people, kind,
 
 def browser(people, principal):
     return Sessions(people.tables, bytes(32), clock=people.clock).open_session(people.sign_in(principal)).session
+
+
+@pytest.mark.parametrize(("expires_ms", "valid"), [(1_767_225_600_000, False), (1_767_225_600_001, True)])
+def test_a_browser_is_signed_in_until_its_row_ends(people, expires_ms, valid):
+    session = browser(people, people.add("anna"))
+    with people.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE session_ SET expires_ms = ?", (expires_ms,))
+    if valid:
+        people.directory.facts(session)
+    else:
+        with pytest.raises(NotAuthenticated, match="no longer valid"):
+            people.directory.facts(session)
 
 
 def test_suspension_ends_all_but_the_trace_of_who_asks(people):
@@ -493,6 +544,11 @@ def test_grants_are_told_by_role_scope_and_id(people):
     assert plain.expires_ms == people.now_ms + 30 * DAY * 1000
 
 
+def test_no_grant_but_the_first_persons_is_for_good(people):
+    with people.tables.read() as connection, pytest.raises(InvalidInput, match="within 180 days"):
+        check_grant(connection, Grant("g_1", "p_x", "auditor", "workspace", None, "p_y"), team=False, now_ms=0)
+
+
 @pytest.mark.parametrize("days", [0, -1, 181])
 def test_grants_are_bounded_in_time(people, days):
     anna = people.add("anna")
@@ -519,6 +575,13 @@ def test_nobody_grants_to_themselves_in_a_team(people):
     with pytest.raises(SeparationOfDuties):
         people.directory.grant(anna, "ml_engineer", granted_by=anna, team=True)
     people.directory.grant(anna, "ml_engineer", granted_by=anna, team=False)
+
+
+def test_the_roles():
+    assert sorted(ROLES) == [
+        "auditor", "break_glass", "consumer", "data_steward", "incident_lead", "legal_reader", "ml_engineer",
+        "platform_admin", "release_manager", "security_analyst", "server",
+    ]  # fmt: skip
 
 
 APART = {frozenset({"platform_admin", other}) for other in ("data_steward", "release_manager", "auditor")} | {

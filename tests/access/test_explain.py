@@ -16,7 +16,7 @@ from stanch.access import (
     default_policies,
     explain,
 )
-from stanch.access.explain import PolicyAnswer
+from stanch.access.explain import PolicyAnswer, _fact
 from stanch.errors import InvalidInput
 
 MODEL = ResourceFacts("Model", "support-bot@sha256:00", gate="passed")
@@ -75,6 +75,7 @@ def test_a_policy_that_cannot_be_evaluated_is_shown_as_failed():
     explanation = explain(holder("release_manager"), "release:create", dataset, Context(team=False), default_policies())
     assert all(answer.failed for answer in (*explanation.permits, *explanation.forbids))
     assert not explanation.decision.allowed
+    assert explanation.next_step == "check the policies"
 
 
 FACTS = {
@@ -118,6 +119,10 @@ def test_the_facts_of_the_other_forbids():
     for roles, word in ((("platform_admin", "auditor"), "yes"), (("auditor",), "no")):
         assert told(holder(*roles), "release:export", MODEL, "admin-no-data") == f"platform administrator: {word}"
     assert told(holder(), "release:export", dataclasses.replace(MODEL, gate=""), "gate") == "the gate: not passed yet"
+
+
+def test_a_forbid_of_ones_own_shows_no_fact():
+    assert _fact("ours", holder(), MODEL, Context(team=True)) == ""
 
 
 def test_a_grant_is_named_where_its_permit_holds():

@@ -150,6 +150,12 @@ def test_one_at_a_time(glasses, anna, people):
     break_it(glasses, people.add("ben"))
 
 
+def test_a_review_may_come_at_the_moment_that_the_rights_end(people, glasses, anna):
+    glass = break_it(glasses, anna)
+    people.clock.seconds += 15 * 60
+    assert glasses.review(glass.id, by=people.add("ben")).reviewed_ms == glass.until_ms
+
+
 def test_another_reviews_within_three_days(people, glasses, anna):
     glass, ben = break_it(glasses, anna), people.add("ben")
     with pytest.raises(InvalidInput, match="still open"):

@@ -70,7 +70,7 @@ def identify(leaf):
 @pytest.mark.parametrize(
     ("names", "subject"),
     [
-        ([UriName(URI)], URI), ([DnsName("bot.example.com")], "bot.example.com"),
+        ([UriName(URI)], URI), ([DnsName("bot.example.com")], "bot.example.com"), ([DnsName("a")], "a"),
         ([UriName(URI), DnsName("bot.example.com")], URI), ([UriName(URI), DnsName("a"), DnsName("b")], URI),
     ],
 )  # fmt: skip

@@ -102,8 +102,12 @@ def _yes(value: bool) -> str:  # noqa: FBT001 - a truth value to its word
 
 
 def _next_step(decision: Decision, answers: list[PolicyAnswer]) -> str:
-    """Return the smallest next step; a missing role comes first, since nothing else helps without one."""
-    if not decision.allowed and not any(answer.holds for answer in answers if answer.effect == "permit"):
+    """Return the smallest next step; a missing role comes first, since nothing else helps without one.
+
+    Where policies could not be evaluated nothing is known of roles.
+    """
+    permitted = any(answer.holds for answer in answers if answer.effect == "permit")
+    if not (permitted or decision.errors):
         roles = [answer.policy.removeprefix("role-") for answer in answers if answer.policy.startswith("role-")]
         return (
             f"ask a platform administrator for one of these roles: {', '.join(roles)}"

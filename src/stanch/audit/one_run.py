@@ -45,7 +45,7 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
     q = 1 / (1 + math.exp(-epsilon))
     beta = float(scipy.stats.binom.sf(correct - 1, guesses, q))
     if delta == 0 or correct == 0:
-        return min(1.0, beta)
+        return beta
     steps = np.arange(1, correct + 1)
     gain = float(((scipy.stats.binom.sf(correct - steps - 1, guesses, q) - beta) / steps).max())
     return min(1.0, beta + 2 * m * delta * gain)

@@ -59,7 +59,7 @@ def auc(scores: npt.ArrayLike, member: npt.ArrayLike, *, confidence: float = 0.9
     values, is_member = checked_scores(scores, member)
     inside, outside = values[is_member], values[~is_member]
     v10 = _share_below(outside, inside)
-    v01 = 1 - _share_below(inside, outside)
+    v01 = _share_below(inside, outside)  # one minus it, of which the variance is the same
     estimate = float(v10.mean())
     # One value alone has no variance estimate: take the largest variance that numbers in [0, 1] can have.
     variance = sum(float(v.var(ddof=1)) / v.size if v.size > 1 else 0.25 for v in (v10, v01))

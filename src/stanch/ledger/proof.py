@@ -37,9 +37,9 @@ def range_root(low: int, high: int, subtree: Subtree) -> bytes:
 
 
 def _perfect(low: int, high: int, subtree: Subtree) -> list[bytes]:
-    hashes = []
-    for level in reversed(range((high - low).bit_length())):
-        if (high - low) >> level & 1:
+    hashes, count = [], high - low
+    for level in reversed(range(count.bit_length())):
+        if count >> level & 1:
             hashes.append(subtree(level, low >> level))
             low += 1 << level
     return hashes

@@ -53,12 +53,10 @@ def decode_bundle(data: bytes, count: int, *, what: str) -> list[bytes]:
     position = 0
     for _ in range(count):
         end = position + 2 + int.from_bytes(data[position : position + 2], "big")
-        if end > len(data):
-            raise Tampered(f"{what}: expected {count} entries, found it cut short after {len(entries)}")
         entries.append(data[position + 2 : end])
         position = end
     if position != len(data):
-        raise Tampered(f"{what}: expected {position} bytes, found {len(data)}")
+        raise Tampered(f"{what}: expected {count} entries in {position} bytes, found {len(data)} bytes")
     return entries
 
 

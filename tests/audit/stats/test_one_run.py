@@ -100,12 +100,12 @@ def test_a_claim_is_tested_in_four_orders_at_four_counts_and_the_reversed_share_
         assert dp_claim_p_value(direction * scores, coins, claim(0.3, 1e-4)) == pytest.approx(min(1, *adjusted))
 
 
-@pytest.mark.parametrize("right", [8, 16, 32, 64])
-def test_each_count_of_guesses_decides_where_all_are_right_so_far_and_no_more(right):
-    """128 coins: those of the ``right`` highest scores say in, of the others every other one."""
-    coins = np.array([True] * right + [False, True] * ((128 - right) // 2))
-    found = dp_claim_p_value(-np.arange(128.0), coins, claim(0.1))
-    assert found == pytest.approx(12 * one_run_p_value(128, right, right, 0.1, 0))
+@pytest.mark.parametrize(("m", "right"), [(128, 8), (128, 16), (128, 32), (128, 64), (288, 18)])
+def test_each_count_of_guesses_decides_where_all_are_right_so_far_and_no_more(m, right):
+    """Of the coins those of the ``right`` highest scores say in, of the others every other one."""
+    coins = np.array([True] * right + [False, True] * ((m - right) // 2))
+    found = dp_claim_p_value(-np.arange(float(m)), coins, claim(0.1))
+    assert found == pytest.approx(12 * one_run_p_value(m, right, right, 0.1, 0))
 
 
 def test_equal_scores_are_looked_at_in_the_order_of_the_seed():

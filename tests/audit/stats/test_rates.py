@@ -53,6 +53,10 @@ def test_golden_threshold_ranks(golden):
         assert threshold_ranks(case["n"], case["rate"], 0.0125) == tuple(case["ranks"])
 
 
+def test_a_rank_with_just_the_probability_is_taken():
+    assert threshold_ranks(2, 0.5, 0.25) == (1, 2)  # one of two, and two of two: each with 3/4
+
+
 def test_golden_suppression(golden):
     for case in golden["suppressed"]:
         scores, member = joined(np.arange(40), np.arange(case["needs"] - 1))
@@ -91,6 +95,8 @@ def test_clopper_pearson_edges():
     assert clopper_pearson(0, 10, side="lower").lower == 0
     assert clopper_pearson(10, 10, side="upper").upper == 1
     assert clopper_pearson(3, 10, side="lower").upper == 1
+    assert clopper_pearson(3, 10, side="upper").lower == 0
+    assert clopper_pearson(3, 10).estimate == 0.3
     for k, n, confidence in ((-1, 5, 0.95), (6, 5, 0.95), (1, 5, 0.0), (1, 5, 1.0)):
         with pytest.raises(InvalidInput):
             clopper_pearson(k, n, confidence=confidence)
@@ -129,6 +135,9 @@ def test_one_value_alone_has_the_largest_variance():
     placed = np.array([0, 0, 1, 1])  # whether the member is above each non-member... of 1, 2, 3, 4
     half = ndtri(0.975) * math.sqrt(0.25 + placed.var(ddof=1) / 4)
     assert (found.lower, found.upper) == (max(0, 0.5 - half), min(1, 0.5 + half))
+    two = auc(*joined([2.5, 9], [1, 2, 3, 4]))  # of two there is an estimate: 0.5 and 1 are shares of 1/2 apart
+    half = ndtri(0.975) * math.sqrt(0.125 / 2 + np.array([0, 0, 0.5, 0.5]).var(ddof=1) / 4)
+    assert two.lower == pytest.approx(0.75 - half)
     wide = auc(*joined([2.5], [1, 2, 3, 4]), confidence=0.2)
     half = ndtri(0.6) * math.sqrt(0.25 + placed.var(ddof=1) / 4)
     assert (wide.lower, wide.upper) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
@@ -148,6 +157,18 @@ def test_a_rate_and_its_bounds_by_hand():
     # With 0.02 of 200 the loose rank lies among the scores; with few of them behind all, and then nothing is ruled out.
     few = tpr_at_fpr(*joined(inside, np.arange(1, 21)), 0.5)
     assert few.estimate == (inside > 10).sum() / inside.size
+
+
+@pytest.mark.parametrize(("n", "rate"), [(200, 0.05), (100, 0.29), (20, 0.5), (24, 0.8), (25, 0.8), (400, 0.25)])
+def test_a_rate_and_its_bounds_with_members_at_and_between_all_others(n, rate):
+    outside, inside = np.arange(1, n + 1), np.arange(0, n + 2, 0.5)
+    found = tpr_at_fpr(*joined(inside, outside), rate)
+    strict, loose = threshold_ranks(n, rate, 0.0125)
+    above = (inside > n + 1 - strict).sum()
+    at_least = (inside >= n + 1 - loose).sum() if loose <= n else inside.size
+    assert found.estimate == (inside > n - round(rate * n)).sum() / inside.size
+    assert found.lower == clopper_pearson(int(above), inside.size, confidence=0.9875, side="lower").lower
+    assert found.upper == clopper_pearson(int(at_least), inside.size, confidence=0.9875, side="upper").upper
 
 
 def test_the_fewest_members_are_asked_for_by_the_other_rate(golden):
