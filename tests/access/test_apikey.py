@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stanch.access import apikey
-from stanch.access import WORKSPACE, ApiKeyOrder, ApiKeys, Context, ResourceFacts, decide, default_policies
+from stanch.access import WORKSPACE, ApiKeyOrder, ApiKeys, Context, ResourceFacts, apikey, decide, default_policies
 from stanch.access.apikey import ApiKeyRecord, format_key, key_mac, parse_key
 from stanch.access.revision import read_revision
 from stanch.crypto import hmac_prf

@@ -147,6 +147,15 @@ def test_a_node_that_cannot_confirm_refuses_after_a_minute(people, node, monkeyp
         Authority(people.tables, people.directory, clock=people.clock).policies()
 
 
+@pytest.mark.parametrize("seconds", [0, 0.001])
+def test_a_node_goes_on_at_once_where_it_cannot_confirm(people, monkeypatch, seconds):
+    node = Authority(people.tables, people.directory, refresh_ms=0, clock=people.clock)
+    first = node.policies()
+    monkeypatch.setattr("stanch.access.authority.read_revision", unreadable)
+    people.clock.seconds += seconds
+    assert node.policies() is first
+
+
 def test_a_node_whose_clock_was_set_back_cannot_confirm_either(people, node, monkeypatch):
     node.policies()
     monkeypatch.setattr("stanch.access.authority.read_revision", unreadable)
@@ -158,8 +167,10 @@ def test_a_node_whose_clock_was_set_back_cannot_confirm_either(people, node, mon
 def test_a_node_reads_again_after_a_second_or_when_it_is_told(people, versions, node):
     first = node.policies()
     activate(versions, OURS)
-    people.clock.seconds += 0.999
-    assert node.policies() is first
+    for seconds in (0, 0.001, 0.998):
+        people.clock.seconds += seconds
+        assert node.policies() is first
+        assert node.policies() is first
     assert node.revision().policy == 0
     node.refresh()
     assert node.policies().digest == versions.active().digest

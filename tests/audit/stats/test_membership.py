@@ -1,5 +1,6 @@
 """The membership part of a report: which tests there are, what they share, and what stands for them."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from stanch.audit import membership
 from stanch.audit.evidence import Reason
-from stanch.audit.membership import _flagged, claim_p_value, holdout_membership, planned_membership
+from stanch.audit.membership import _flagged, claim_p_value, holdout_membership, planned_membership, tie_seed_of
 from stanch.audit.multiplicity import holm
 from stanch.audit.one_run import dp_claim_p_value
 from stanch.audit.params import DIRECT_ORDERS, TESTED_SCORES, AuditParams
@@ -39,6 +40,10 @@ def ranks(table, name):
     values, kinds = table.scores[name], np.array(table.kinds)
     return np.array([((values[kinds == kind] < value).sum() + 0.5) / (kinds == kind).sum()
                      for value, kind in zip(values, kinds, strict=True)])  # fmt: skip
+
+
+def test_ties_are_ordered_by_the_first_eight_bytes_of_the_plans_digest():
+    assert tie_seed_of("plan") == int(hashlib.sha256(b"plan").hexdigest()[:16], 16)
 
 
 def test_a_planned_audit_tests_each_score_of_each_tier_in_each_order(tables):

@@ -92,6 +92,8 @@ def test_bad_cells_are_refused_with_their_line(first, message):
         ("", "expected the columns"),
         ("score,member,extra", "unknown"),
         ("ratio,member", "expected the columns"),
+        ("id,kind,tier,member,copied,s", "expected the columns"),
+        ("score,id", "expected the columns"),
     ],
 )
 def test_bad_headers_are_refused(header, message):
@@ -124,6 +126,8 @@ def test_too_few_rows_and_one_class_are_refused():
         parse(long(rows=long_rows(31)))
     with pytest.raises(InvalidInput, match="one class only"):
         parse(long(rows=[f"{i},1" for i in range(40)]))
+    with pytest.raises(InvalidInput, match="one class only"):
+        parse(long(rows=[f"{i},0" for i in range(40)]))
 
 
 def test_too_many_rows_are_refused(monkeypatch):
@@ -184,15 +188,18 @@ def test_negated_turns_scores_round(tables):
 
 
 def test_columns_of_other_lengths_and_unusable_scores_are_refused():
-    def build(ids=("a", "b"), values=(0.0, 1.0), name="s", kinds=("k", "k")):
-        return ScoreTable(ids, kinds, ("t", "t"), np.array([True, False]), np.array([1, 1]), {name: np.array(values)})
+    def build(ids=("a", "b"), values=(0.0, 1.0), names=("s",), kinds=("k", "k")):
+        scores = {name: np.array(values) for name in names}
+        return ScoreTable(ids, kinds, ("t", "t"), np.array([True, False]), np.array([1, 1]), scores)
 
     build()
     for wrong in (
         {"ids": ("a", "a")},
         {"values": (0.0,)},
         {"values": (0.0, np.nan)},
-        {"name": "a b"},
+        {"names": ("a b",)},
+        {"names": ("s", "a b")},
+        {"names": ()},
         {"kinds": ("k",)},
     ):
         with pytest.raises(InvalidInput):
