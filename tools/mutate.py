@@ -11,7 +11,7 @@ fast, and for each survivor the reason why no test should fail. Counts and survi
 Each mutant is imported by a new fork of a process that holds the other packages, and of stanch what lies beneath the
 module's package, which cannot import it. It is met by the tests that ran a line of its statement, the fastest first. A
 change that shows at import is met by all tests of the group, those that reach its module first. A module must pass the
-same way unchanged. Tests that take more than five seconds of processor time alone, traced, are left out. One process at
+same way unchanged. Tests that take more than twelve seconds of processor time alone, traced, are left out. One process at
 a time; a mutant may use five times the processor time of its tests.
 """
 
@@ -55,7 +55,7 @@ FAST = "not nightly and not slow and not acceptance and not realweights"
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-m", FAST]
 SERVERS = {"postgresql", "s3_service", "kms_service", "aws", "pg_ground", "cloud_ground"}
 MEMORY = 6 << 30
-SLOW_S = 5
+SLOW_S = 12
 FLOOR_S, FACTOR, WALL_S = 5, 5, 60
 PASSED, FAILED, NOT_FOUND = 0, 1, 4
 TraceFunction: TypeAlias = Callable[[FrameType, str, object], "TraceFunction | None"]

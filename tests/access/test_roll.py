@@ -66,8 +66,9 @@ def test_the_roll_is_the_same_however_many_are_read_at_once(people, crowd, monke
     ids, now_ms = sorted(crowd.values()), now_of(people)
     with people.tables.read() as connection:
         whole = names_of(connection, ids), facts_of(connection, ids, now_ms)
-        monkeypatch.setattr("stanch.access.roll._PIECE", 3)
-        assert (names_of(connection, ids), facts_of(connection, ids, now_ms)) == whole
+        for many in (3, 1):
+            monkeypatch.setattr("stanch.access.roll._PIECE", many)
+            assert (names_of(connection, ids), facts_of(connection, ids, now_ms)) == whole
         assert names_of(connection, []) == {}
         assert first_names(connection, 9) == ("anna", "ben", "bot", "cleo")
 
@@ -135,6 +136,15 @@ def test_a_group_of_the_crowd_is_decided_alike_on_every_resource(people, crowd):
     )
     with people.tables.read() as connection:
         assert len(read_crowd(connection, now_ms, Likeness(named)).groups) == len(groups) + 2
+
+
+def test_the_same_grants_in_another_order_make_one_group(people):
+    roles = ["consumer", "ml_engineer"]
+    for who, order in ((people.add("anna"), roles), (people.add("ben"), roles[::-1])):
+        for role in order:
+            people.directory.grant(who, role, granted_by="p_x", team=False)
+    with people.tables.read() as connection:
+        assert len(read_crowd(connection, now_of(people), Likeness(default_policies())).groups) == 1
 
 
 def test_whom_a_policy_names_is_told_apart(people, crowd):

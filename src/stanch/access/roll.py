@@ -36,7 +36,7 @@ class Crowd:
 
 def names_of(connection: Connection, principals: Iterable[str]) -> dict[str, str]:
     """Return what each of some principals is shown as; an erased one by its id, an unknown one not at all."""
-    table, wanted, found = schema.principal.c, sorted(set(principals)), dict[str, str]()
+    table, wanted, found = schema.principal.c, list(set(principals)), dict[str, str]()
     for start in range(0, len(wanted), _PIECE):
         rows = connection.execute(select(table.id, table.display).where(table.id.in_(wanted[start : start + _PIECE])))
         found |= {key: display or key for key, display in rows}
