@@ -25,7 +25,7 @@ from stanch.access import (
     default_policies,
     parse_policies,
 )
-from stanch.access.decision import _case, _context, evaluate
+from stanch.access.decision import Answer, Diagnostics, _case, _context, evaluate
 from stanch.access.facts import Bounds
 from stanch.access.policy import ActionPolicies, _resource, default_text, permits_role, split
 from stanch.errors import ApprovalsMissing, InvalidInput, NotPermitted, SeparationOfDuties
@@ -238,6 +238,25 @@ def test_policies_that_do_not_parse_do_not_allow(lasting):
     assert not decision.allowed
     with pytest.raises(NotPermitted):
         decision.require()
+
+
+def test_two_answers_join_to_what_cedar_would_answer_both():
+    allow, forbid = Answer("Allow", Diagnostics(("p",))), Answer("Deny", Diagnostics(("f",), ("e",)))
+    nothing, undecided = Answer("Deny", Diagnostics()), Answer("NoDecision", Diagnostics((), ("u",)))
+    for one, other, wanted in (
+        (allow, nothing, allow), (allow, forbid, forbid), (nothing, nothing, nothing), (nothing, forbid, forbid),
+        (allow, undecided, undecided), (nothing, undecided, undecided), (undecided, undecided, "NoDecision"),
+        (forbid, undecided, "NoDecision"),
+    ):  # fmt: skip
+        for joined in (one.join(other), other.join(one)):
+            assert wanted in {joined, joined.decision}
+
+
+def test_what_is_not_told_is_the_least():
+    assert ResourceFacts("Model", "m") == ResourceFacts("Model", "m", 0, False, "")
+    assert Context(team=True) == Context(team=True, mfa=False, involved=False, glass="", approvals=0)
+    assert Grant("g", "p", "auditor", "workspace", None, "x").granted_ms == 0
+    assert Decision(False, "p", "a", "r", (), (), Digest.sha256(b"")).glass == ""
 
 
 def test_values_outside_cedars_integers_do_not_allow():
@@ -523,6 +542,21 @@ def test_a_role_for_one_resource_gives_what_the_role_gives_and_no_policy_of_anot
     facts = holder("auditor", scope=WORKSPACE.scope)
     decision = decide(facts, "log:read", WORKSPACE, IDEAL, parse_policies(text))
     assert (decision.allowed, decision.reasons) == (True, ("scoped-auditor",))
+
+
+def test_a_role_for_one_resource_holds_where_its_permit_looks_at_the_situation():
+    text = (
+        default_text().replace('@id("role-server")', '@id("before")')
+        + """
+        @id("role-server") permit (principal in Stanch::Role::"server", action == Stanch::Action::"model:logprobs",
+          resource) when { context.mfa };
+    """
+    )
+    policies = parse_policies(text)
+    facts = holder("server", scope=resource().scope)
+    for mfa in (True, False):
+        context = dataclasses.replace(IDEAL, mfa=mfa)
+        assert decide(facts, "model:logprobs", resource(), context, policies).allowed is mfa
 
 
 def test_custom_policies_are_validated():

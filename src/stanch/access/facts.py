@@ -14,7 +14,6 @@ Uid = tuple[str, str]
 WORKSPACE_SCOPE = "workspace"
 _KINDS: dict[str, ResourceKind] = {
     "dataset": "Dataset",
-    "run": "Run",
     "model": "Model",
     "release": "Release",
     "case": "Case",

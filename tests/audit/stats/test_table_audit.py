@@ -290,17 +290,34 @@ def test_a_report_of_scores_says_what_it_is(tables):
         assert report.limits[0].startswith("Tests the given scores alone")
     assert [len(planned.limits), len(held.limits)] == [2, 1]
     assert (planned.epsilon.alpha, planned.epsilon.formal, held.epsilon.formal) == (0.2, True, False)
+    assert {row.tier for row in planned.scan} == {"all"}
     assert planned.reasons == (Reason.UNDERPOWERED,)
     assert held.reasons == (Reason.NO_SHIFT_GATE, Reason.UNDERPOWERED)
 
 
-@pytest.mark.parametrize(("members", "is_believed"), [(51, True), (52, False), (13, True), (12, False)])
-def test_coins_that_fall_so_less_than_once_in_a_million_times_are_not_believed(tables, members, is_believed):
-    table = replace(tables(m=64), member=np.arange(64) < members)
+def test_a_report_of_scores_is_of_now_at_five_percent_with_ties_in_the_first_order(tables):
+    table = tables(m=33, tier="row")
+    table = replace(table, scores={name: values.round(0) for name, values in table.scores.items()})
+    report, before = audit_scores(table, coins=True), datetime.now(UTC)
+    assert before - timedelta(minutes=10) < datetime.fromisoformat(report.created) <= before
+    names = tuple(table.scores)
+    first, second = (
+        planned_membership({"all": table}, names, AuditParams(alpha=0.05), tie_seed=seed, formal=True)
+        for seed in (0, 1)
+    )
+    assert report.scan == first.scan != second.scan
+
+
+@pytest.mark.parametrize(
+    ("m", "members", "is_believed"),
+    [(64, 51, True), (64, 52, False), (64, 13, True), (64, 12, False), (85, 65, True)],  # 1.03 in a million
+)
+def test_coins_that_fall_so_less_than_once_in_a_million_times_are_not_believed(tables, m, members, is_believed):
+    table = replace(tables(m=m), member=np.arange(m) < members)
     if is_believed:
         assert len(audit_scores(table, coins=True, now=NOW).limits) == 2
     else:
-        with pytest.raises(InvalidInput, match=f"{members} of 64 are members"):
+        with pytest.raises(InvalidInput, match=f"{members} of {m} are members"):
             audit_scores(table, coins=True, now=NOW)
 
 
