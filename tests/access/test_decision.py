@@ -12,6 +12,7 @@ from cedarpy import PolicySet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stanch.access
 from stanch.access import (
     ROLES,
     WORKSPACE,
@@ -27,7 +28,15 @@ from stanch.access import (
 )
 from stanch.access.decision import Answer, Diagnostics, _case, _context, evaluate
 from stanch.access.facts import Bounds
-from stanch.access.policy import ActionPolicies, _resource, default_text, permits_role, split
+from stanch.access.policy import (
+    ActionPolicies,
+    _resource,
+    default_text,
+    permits_role,
+    schema_actions,
+    schema_digest,
+    split,
+)
 from stanch.errors import ApprovalsMissing, InvalidInput, NotPermitted, SeparationOfDuties
 from stanch.terms import ArtifactRef, Digest
 
@@ -47,6 +56,7 @@ MATRIX = {
     "break_glass": "access:break-glass",
     "server": "serve:run",
 }
+FOLDER = Path(stanch.access.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
 KINDS = {
     "data:read": ("Dataset", "Workspace"),
@@ -197,7 +207,7 @@ def test_a_grant_for_one_resource_counts_there_only():
 
 def test_a_suspended_principal_is_refused_even_by_policies_that_forgot():
     policies = default_policies()
-    permit = split([policies.policies["role-data_steward"]], "data:add")
+    permit = split([policies.policies["role-data_steward"]])
     careless = dataclasses.replace(policies, by_action={"data:add": permit})
     assert decide(holder("data_steward"), "data:add", WORKSPACE, IDEAL, careless).allowed
     assert not decide(holder("data_steward", suspended=True), "data:add", WORKSPACE, IDEAL, careless).allowed
@@ -209,7 +219,7 @@ def with_set(text, *, lasting=True):
     return dataclasses.replace(default_policies(), by_action={"release:create": sets})
 
 
-NONE = split([], "release:create").lasting
+NONE = split([]).lasting
 
 
 @pytest.mark.parametrize("lasting", [True, False])
@@ -557,6 +567,13 @@ def test_a_role_for_one_resource_holds_where_its_permit_looks_at_the_situation()
     for mfa in (True, False):
         context = dataclasses.replace(IDEAL, mfa=mfa)
         assert decide(facts, "model:logprobs", resource(), context, policies).allowed is mfa
+
+
+def test_what_is_shipped_is_read_as_it_lies_there():
+    for name in ("default.cedar", "schema.cedarschema"):
+        assert _resource.__wrapped__(name) == (FOLDER / name).read_text(encoding="utf-8")
+    assert schema_digest() == Digest.sha256((FOLDER / "schema.cedarschema").read_bytes())
+    assert schema_actions.__wrapped__() == default_policies().actions
 
 
 def test_custom_policies_are_validated():

@@ -15,6 +15,8 @@ DEEP = {
     "records": '{"a":' * N + "1" + "}" * N + " == {}",
     "conditions": "if true then " * N + "true" + " else true" * N,
     "a chain": "true" + " && true" * N,
+    "a chain that is longer than Python reads": "true" + " && true" * 900,
+    "a chain that is longer than Cedar reads": "true" + " || true" * 100,
     "a long path": "principal" + ".a" * N,
     "left open": "(" * N,
 }

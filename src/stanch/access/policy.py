@@ -93,7 +93,7 @@ class ActivePolicies:
 
     def only(self, policy: Policy, action: str) -> "ActivePolicies":
         """Return one of these policies alone, for one action; a forbid stands beside a permit for everything."""
-        alone = split([policy], action)
+        alone = split([policy])
         if policy.effect == "forbid":
             alone = alone._replace(lasting=alone.lasting.with_added_str(_PERMIT_ALL))
         return ActivePolicies(self.digest, {policy.id: policy}, self.actions, self.schema, {action: alone})
@@ -149,29 +149,28 @@ def parse_policies(text: str, *, without: Collection[str] = ()) -> ActivePolicie
     actions = schema_actions()
     try:
         by_action = {
-            action: split([policy for policy in policies.values() if action in policy.actions], action)
-            for action in actions
+            action: split([policy for policy in policies.values() if action in policy.actions]) for action in actions
         }
     except (ValueError, RecursionError) as error:
         raise _too_deep() from error
     return ActivePolicies(Digest.sha256(text.encode()), policies, actions, schema, by_action)
 
 
-def split(policies: list[Policy], action: str) -> ActionPolicies:
-    """Return the evaluable sets of some policies for one action; their reasons are the policies' own ids."""
+def split(policies: list[Policy]) -> ActionPolicies:
+    """Return the evaluable sets of the policies of one action; their reasons are the policies' own ids."""
     lasting = [policy for policy in policies if not policy.looks_at_context]
     passing = [policy for policy in policies if policy.looks_at_context]
-    return ActionPolicies(_evaluable(lasting, action), _evaluable(passing, action) if passing else None)
+    return ActionPolicies(_evaluable(lasting), _evaluable(passing) if passing else None)
 
 
-def _evaluable(policies: list[Policy], action: str) -> PolicySet:
+def _evaluable(policies: list[Policy]) -> PolicySet:
     parsed = {policy.id: policy.parsed for policy in policies}
     return PolicySet.from_json_str(
-        json.dumps({"staticPolicies": parsed, "templates": _templates(policies, action), "templateLinks": []})
+        json.dumps({"staticPolicies": parsed, "templates": _templates(policies), "templateLinks": []})
     )
 
 
-def _templates(policies: list[Policy], action: str) -> dict[str, dict[str, Any]]:
+def _templates(policies: list[Policy]) -> dict[str, dict[str, Any]]:
     """Return ``scoped-<role>`` for each permit ``role-<role>``: the same permit for one principal on one resource."""
     return {
         f"scoped-{policy.id.removeprefix('role-')}": policy.parsed
@@ -181,7 +180,7 @@ def _templates(policies: list[Policy], action: str) -> dict[str, dict[str, Any]]
             "resource": {"op": "==", "slot": "?resource"},
         }
         for policy in policies
-        if policy.effect == "permit" and policy.id.startswith("role-") and action in policy.actions
+        if policy.effect == "permit" and policy.id.startswith("role-")
     }
 
 
