@@ -132,8 +132,8 @@ def test_a_key_of_this_log_cannot_replace_another(rotated, which):
     with opened(rotated, [NEW, rotated.key]) as log:
         with pytest.raises(InvalidInput, match="before"):
             replace(log, rotated, key)
-        with pytest.raises(InvalidInput, match="Ed25519"):
-            replace(log, rotated, SigningKey.generate("p256"))
+        with rotated.tables.write() as connection, pytest.raises(InvalidInput, match="Ed25519"):
+            log.replace_key(SigningKey.generate("p256"), connection)
         assert log.verifiers == rotated.verifiers
 
 

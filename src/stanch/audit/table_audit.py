@@ -142,13 +142,10 @@ def _check_extraction(report: Report) -> None:
 
 
 def _is_proven(report: Report) -> bool:
-    evidence = report.plan.evidence if report.plan is not None else None
-    return (
-        report.plan is not None
-        and evidence is not None
-        and evidence.commitment == report.plan.commitment
-        and 0 <= evidence.entry_index < evidence.tuning_start_index
-    )
+    if report.plan is None or report.plan.evidence is None:
+        return False
+    evidence = report.plan.evidence
+    return evidence.commitment == report.plan.commitment and 0 <= evidence.entry_index < evidence.tuning_start_index
 
 
 def recompute(report: Report, table: ScoreTable) -> Report:

@@ -45,6 +45,11 @@ def small_report(tables, reports):
     return reports(tables(m=32), claim=PrivacyBudget(8.0, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE))
 
 
+def test_a_certificate_is_of_now_where_no_time_is_given(small_report, model):
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert before <= predicate(small_report, ref(model)).issued_at <= datetime.now(UTC)
+
+
 def test_valid_vector_is_accepted_and_written_back_exactly():
     cert = LeakCert.parse(VECTORS["valid"])
     assert cert.verdict is Verdict.NO_LEAK_DETECTED

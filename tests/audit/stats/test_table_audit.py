@@ -259,6 +259,21 @@ def test_what_was_registered_is_what_is_computed(tied, field):
         recompute(replace(report, preregistration=registered), tied)
 
 
+def test_a_report_without_a_bound_or_a_claim_is_computed_again(tables, tied):
+    table = joined(tables(m=20), tables(m=40, seed=2, tier="other"))
+    report = computed(table, OTHER)
+    assert (report.epsilon, report.reasons) == (None, (Reason.TOO_FEW_COINS,))
+    assert recompute(report, table) == report
+    unclaimed = conclude(replace(computed(tied, OTHER), dp=None))
+    assert recompute(unclaimed, tied) == unclaimed
+
+
+def test_what_is_computed_again_follows_from_itself_first(small_report, tables):
+    broken = replace(small_report, exposure=replace(small_report.exposure, fisher_in=-0.1))
+    with pytest.raises(VerificationError, match=r"exposure\.fisher_in"):
+        recompute(broken, tables(m=40))
+
+
 def test_a_holdout_audit_of_a_model_is_computed_again_from_its_rows_alone(tables):
     rows = tables(m=40, tier="row")
     table = joined(rows, tables(m=40, seed=2))
