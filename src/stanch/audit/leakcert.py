@@ -135,7 +135,7 @@ class LeakCert:
         try:
             cert = msgspec.convert(dict(value), cls, strict=False)
             difference = first_difference(cert.to_predicate(), dict(value))
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, InvalidInput) as error:
             raise VerificationError(f"leak certificate: {error}", why="the certificate is malformed") from error
         if difference is not None:
             raise VerificationError(

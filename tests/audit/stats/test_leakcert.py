@@ -227,8 +227,18 @@ def test_every_count_and_p_value_is_looked_at(valid):
     for name in ("fisher_in", "fisher_out"):
         assert refusal(replace(full, exposure=replace(full.exposure, **{name: 1.5}))) == f"exposure.{name}"
     assert refusal(replace(full, secrets=replace(full.secrets, k_out=999))) == "secrets.k_out"
+    assert refusal(replace(full, dp=replace(full.dp, p_value=1.5))) == "dp.p_value"
+    assert refusal(replace(full, membership=replace(full.membership, p=1.5))) == "membership.p"
     one = replace(full, exposure=replace(full.exposure, candidates=1))
     assert LeakCert.parse(one.to_predicate()) == one
+
+
+@pytest.mark.parametrize("count", [2**53, 10**400], ids=["beyond exact", "beyond any float"])
+def test_a_count_that_no_number_of_json_holds_is_refused(valid, count):
+    told = valid.to_predicate()
+    told["secrets"]["n_in"] = str(count)
+    with pytest.raises(VerificationError, match="leak certificate"):
+        LeakCert.parse(told)
 
 
 def test_a_certificate_is_valid_for_at_most_ninety_days(valid):
