@@ -24,7 +24,7 @@ from stanch.audit.rederive import (
     require_upper_bound,
     require_verdict,
 )
-from stanch.audit.report import Report, conclude, evidence_of
+from stanch.audit.report import Report, conclude, evidence_of, headline_of
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.sections import Tool
 from stanch.errors import InvalidInput, VerificationError
@@ -112,6 +112,8 @@ def check_report(report: Report) -> Report:
                 require_ordered(f"scores[{index}] at {rate.rate}", rate.interval)
     if report.membership is not None:
         require_p_value("membership.p", report.membership.p)
+        if headline_of(report) is None:
+            refuse("membership.score", "one of scores", f"{report.membership.score} of {report.membership.tier}")
     if report.epsilon is not None:
         require_epsilon(report.epsilon)
         if report.epsilon.formal and not report.self_declared_coins and not _is_proven(report):

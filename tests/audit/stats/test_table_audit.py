@@ -174,6 +174,7 @@ def test_every_figure_that_is_checked_is_named_by_its_place(small_report):
         ("scores[2].auc", score(auc=wrong)), ("scores[2].permutation_p", score(permutation_p=1.5)),
         ("scores[2] at 0.01", score(tpr=(RateAt(0.01, wrong, None),))),
         ("scores[2] at 0.001", score(tnr=(RateAt(0.01, None, 9), RateAt(0.001, wrong, None)))),
+        ("membership.score", part("membership", score="other")), ("membership.score", part("membership", tier="other")),
         ("dp.p_value", part("dp", p_value=1.5)), ("exposure.fisher_in", part("exposure", fisher_in=-0.1)),
         ("exposure.fisher_out", part("exposure", fisher_out=1.1)), ("power", part("power", required=1.0)),
         ("extraction.near_verbatim.k", part("extraction", near_verbatim=replace(near, k=11))),
