@@ -490,7 +490,9 @@ CASES = [
 
 def outside_of(files):
     """Return what lies beside the workspace, but for the memory of releases seen, which a refused one may enter."""
-    return [name for name in life.tree(files.place) if ".releases" not in name and not name.startswith("w/")]
+    beside = sorted(path for path in files.place.iterdir() if path != files.w)
+    names = [f"{path.name}/{name}" for path in beside for name in ("", *life.tree(path))]
+    return [name for name in names if ".releases" not in name]
 
 
 def words_of(line, files):

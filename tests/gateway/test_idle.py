@@ -62,20 +62,26 @@ async def heard(port, *pieces, every=0.0):
         writer.close()
 
 
+WAITING = {
+    "nothing": ((), 0),
+    "half a head": ((b"POST /v1",), 0),
+    "half the next head": ((GET, b"P"), 1),
+    "a body that does not come": ((HALF, b"x"), 1),
+    "two and a half": ((GET, GET, b"P"), 2),
+}
+"""What comes of a connection before it falls silent, and how many answers it gets."""
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("pieces", "answers"),
-    [((), 0), ((b"POST /v1",), 0), ((GET, b"P"), 1), ((HALF, b"x"), 1), ((GET, GET, b"P"), 2)],
-    ids=["nothing", "half a head", "half the next head", "a body that does not come", "two and a half"],
-)
-def test_a_connection_that_asks_nothing_is_ended(kind, pieces, answers, monkeypatch):
+def test_a_connection_that_asks_nothing_is_ended(kind, monkeypatch):
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.6)
 
     async def main():
-        async with served(KINDS[kind], quick) as port:
-            return await heard(port, *pieces, every=0.02)
+        async with served(KINDS[kind], quick) as port:  # all wait at the same time
+            return await asyncio.gather(*(heard(port, *pieces, every=0.02) for pieces, _ in WAITING.values()))
 
-    assert asyncio.run(main()).count(b"HTTP/1.1 401") == answers
+    found = [got.count(b"HTTP/1.1 401") for got in asyncio.run(main())]
+    assert dict(zip(WAITING, found, strict=True)) == {name: answers for name, (_, answers) in WAITING.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)

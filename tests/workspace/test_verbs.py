@@ -153,8 +153,9 @@ def fail_write(monkeypatch, number):
 
 def prepare(scene, verb):
     """Let whoever may do what must have been done before the verb."""
-    with scene.acting(verb.person) as workspace:
-        verb.before(workspace, scene)
+    if verb.before is not None:
+        with scene.acting(verb.person) as workspace:
+            verb.before(workspace, scene)
 
 
 def walk(function):

@@ -310,7 +310,7 @@ class Verb:
     person: str
     stage: tuple[Any, str]
     call: Callable[[Workspace, Any, Any], Any]
-    before: Callable[[Workspace, Any], None] = lambda _workspace, _scene: None
+    before: Callable[[Workspace, Any], None] | None = None
 
     @property
     def name(self):
