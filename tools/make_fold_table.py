@@ -54,7 +54,7 @@ def digits_of(char: str) -> str:
     """Return the ASCII digits of a digit of any script and of a number in a circle; empty for all else."""
     if (digit := unicodedata.digit(char, None)) is not None:
         return str(digit)
-    return str(int(unicodedata.numeric(char))) if "CIRCLED" in unicodedata.name(char, "") and char.isnumeric() else ""
+    return str(int(unicodedata.numeric(char))) if char.isnumeric() and "CIRCLED" in unicodedata.name(char, "") else ""
 
 
 CONFUSABLE |= {chr(point): digits for point in range(0x80, 0x110000) if (digits := digits_of(chr(point)))}
@@ -104,7 +104,9 @@ def table() -> dict[str, object]:
         if 0xAC00 <= point <= 0xD7A3 or 0xD800 <= point <= 0xDFFF:
             continue
         char = chr(point)
-        seen, kept = detect(char), index(char)
+        # Code points without a character are most of all: they have no case and lead to nothing else.
+        is_empty = unicodedata.category(char) in {"Cn", "Co"} and not ignorable(point)
+        seen, kept = (char, " ") if is_empty else (detect(char), index(char))
         if seen != char:
             detected[f"{point:x}"] = seen
         if kept == " " and seen == char:

@@ -8,14 +8,5 @@ import fuzz_scan
 import fuzz_stages
 from fuzz_harness import Target
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        *fuzz_ground.TARGETS,
-        *fuzz_records.TARGETS,
-        *fuzz_means.TARGETS,
-        *fuzz_scan.TARGETS,
-        *fuzz_stages.TARGETS,
-        *fuzz_gateway.TARGETS,
-    )
-}
+GROUPS = (fuzz_ground, fuzz_records, fuzz_means, fuzz_scan, fuzz_stages, fuzz_gateway)
+TARGETS: dict[str, Target] = {target.name: target for group in GROUPS for target in group.TARGETS}

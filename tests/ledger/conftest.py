@@ -94,10 +94,18 @@ def ground(tmp_path):
         tables.close()
 
 
+@pytest.fixture(scope="session")
+def new_database(postgresql, tmp_path_factory):
+    """Return a function that gives the URI of a database with all tables and no row: copying them is quicker."""
+    made = postgresql.database()
+    open_tables(made, base=tmp_path_factory.mktemp("tables"), create=True).close()
+    return lambda: postgresql.copy(made)
+
+
 @pytest.fixture
-def pg_ground(tmp_path, postgresql):
+def pg_ground(tmp_path, postgresql, new_database):
     """A log whose rows are in PostgreSQL and whose tiles are files."""
-    ground = Ground(tmp_path, postgresql.database())
+    ground = Ground(tmp_path, new_database())
     ground.server = postgresql
     yield ground
     for tables in ground.opened:
@@ -105,9 +113,9 @@ def pg_ground(tmp_path, postgresql):
 
 
 @pytest.fixture
-def cloud_ground(tmp_path, postgresql, s3):
+def cloud_ground(tmp_path, new_database, s3):
     """A log whose rows are in PostgreSQL and whose tiles are in S3."""
-    ground = Ground(tmp_path, postgresql.database(), s3.uri())
+    ground = Ground(tmp_path, new_database(), s3.uri())
     yield ground
     for tables in ground.opened:
         tables.close()

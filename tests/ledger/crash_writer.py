@@ -44,6 +44,7 @@ def say(line: str) -> None:
 
 
 def main(folder: Path, tables_uri: str, blobs_uri: str) -> None:
+    open_tables(tables_uri, base=folder).close()  # loads the database's driver, too
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

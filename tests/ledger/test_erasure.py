@@ -211,6 +211,7 @@ def test_another_reader_that_keeps_the_old_pages_is_said(people):
         connection.exec_driver_sql("SELECT count(*) FROM ledger_entry").scalar()
         with ground.tables.write() as writer:
             writer.exec_driver_sql("UPDATE ledger_log SET updated_ms = updated_ms")
+            writer.exec_driver_sql("PRAGMA busy_timeout = 50")
         with pytest.raises(StoreError, match="older pages"):
             run(ground, log, ALICE)
     run(ground, log, ALICE)

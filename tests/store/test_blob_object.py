@@ -30,7 +30,7 @@ class Careless(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def served(handler):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -105,7 +105,7 @@ def served(folder, kind=Web, context=None):
         server.handle_error = lambda *_: None  # clients that leave early
         if context is not None:
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server.server_port
         server.shutdown()
 

@@ -1,6 +1,9 @@
 """Which revision of the schema a database has."""
 
-from sqlalchemy import Connection, inspect
+import functools
+from typing import Any
+
+from sqlalchemy import Connection, create_mock_engine, inspect
 
 from stanch.errors import InvalidInput, NotFound, SchemaTooNew, SchemaTooOld
 from stanch.store.schema import METADATA, REVISION, schema_revision
@@ -33,7 +36,8 @@ def check_revision(connection: Connection, name: str, *, create: bool) -> None:
     if found == 0:
         if not create:
             raise NotFound(f"{name}: the database is empty", next_step="make a workspace with: stanch init")
-        METADATA.create_all(connection)
+        for statement in _definitions(connection.dialect.name):
+            connection.exec_driver_sql(statement)
         connection.execute(schema_revision.insert().values(revision=REVISION))
     elif found < REVISION:
         raise SchemaTooOld(
@@ -44,3 +48,12 @@ def check_revision(connection: Connection, name: str, *, create: bool) -> None:
             f"{name}: expected schema revision {REVISION}, found the newer {found}",
             next_step="use a newer release of stanch",
         )
+
+
+@functools.cache
+def _definitions(dialect: str) -> tuple[str, ...]:
+    """Return what makes all tables, with their triggers, in a database that has none."""
+    made: list[Any] = []
+    engine = create_mock_engine(f"{dialect}://", lambda item, *_, **__: made.append(item))
+    METADATA.create_all(engine, checkfirst=False)
+    return tuple(str(item.compile(dialect=engine.dialect)) for item in made)
