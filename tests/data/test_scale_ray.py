@@ -168,14 +168,16 @@ def test_ray_finds_duplicates_and_builds_the_index_as_one_process(cluster, datas
 
 
 def test_a_worker_that_fetches_other_keys_works_on_nothing(dataset, scanner, keys):
+    pa = pytest.importorskip("pyarrow")
     indexing = WindowJob(dataset, IndexKey(KEYS["index"], bytes(16), STANDARD))
-    part = (0, Range(0, 100, 0))
+    batch = pa.table({"number": [0], "start": [0], "stop": [100], "first": [0]})
     for name, job in (("report", PartJob(dataset, scanner, redact=True)), ("dataset", indexing), ("index", indexing)):
         (keys / name).write_bytes(bytes(32))
-        assert PartWorker(job.task(), partial(fetch_keys, str(keys)))(part)[:3] == (0, b"", "InvalidInput")
+        (row,) = PartWorker(job.task(), partial(fetch_keys, str(keys)))(batch).to_pylist()
+        assert (row["body"], row["error"]) == (b"", "InvalidInput")
         (keys / name).write_bytes(KEYS[name])
-    done = PartWorker(indexing.task(), partial(fetch_keys, str(keys)))(part)
-    assert done == (0, indexing.here()(part), "", ("", "", ""))
+    (row,) = PartWorker(indexing.task(), partial(fetch_keys, str(keys)))(batch).to_pylist()
+    assert row["body"] == indexing.here()((0, Range(0, 100, 0)))
 
 
 def test_a_task_holds_no_key(dataset, scanner, keys):

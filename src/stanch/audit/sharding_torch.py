@@ -5,7 +5,6 @@ the disks of the cluster. The model's directories must have the same paths on ev
 that they hold what this process has loaded.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from stanch.audit.hf_torch import HfScorer, ModelPlaces
 from stanch.audit.params import Decoding
 from stanch.audit.passes import Shard, score_shard
 from stanch.data import TokenRecord
-from stanch.data.scale_ray import connect, reported
+from stanch.data.scale_ray import connect, rows_of
 from stanch.errors import ExternalError, InvalidInput, StanchError
 
 
@@ -57,12 +56,7 @@ class RayPass:
             )
         if not shards:
             return
-        connect(self.address)
-        from ray import data  # noqa: PLC0415 - an optional part
-
-        data.DataContext.get_current().enable_progress_bars = False
-        # Standard error belongs to the command; Ray keeps its own log files.
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        data = connect(self.address)
         items = [{"number": number, "records": msgspec.msgpack.encode(records)} for number, records in shards]
         done = data.from_items(items, override_num_blocks=len(items)).map_batches(
             ShardWorker,
@@ -73,19 +67,18 @@ class RayPass:
             num_gpus=self.gpus or None,
         )
         by_number = dict(shards)
-        with reported(next_step="run the same command again: finished shards are kept"):
-            for row in done.iter_rows():
-                if row["why"]:
-                    kind, what, why, next_step = row["why"]
-                    error = InvalidInput if kind == InvalidInput.__name__ else ExternalError
-                    raise error(what, why=why, next_step=next_step)
-                records = by_number[row["number"]]
-                columns = [
-                    decode_features(body, PassOf(scorer.identity, mode, decoding), records, what="features of a worker")
-                    for mode, body in zip(modes, row["bodies"], strict=True)
-                ]
-                for found in zip(*columns, strict=True):
-                    yield row["number"], found
+        for row in rows_of(done, next_step="run the same command again: finished shards are kept"):
+            if row["why"]:
+                kind, what, why, next_step = row["why"]
+                error = InvalidInput if kind == InvalidInput.__name__ else ExternalError
+                raise error(what, why=why, next_step=next_step)
+            records = by_number[row["number"]]
+            columns = [
+                decode_features(body, PassOf(scorer.identity, mode, decoding), records, what="features of a worker")
+                for mode, body in zip(modes, row["bodies"], strict=True)
+            ]
+            for found in zip(*columns, strict=True):
+                yield row["number"], found
 
 
 class ShardWorker:

@@ -6,29 +6,25 @@ must have the same path on every machine. What a part gives (redacted rows, hash
 through Ray's object store, which may write it to the disks of the cluster.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from typing import Any
 
+from stanch.data.rows import Range
 from stanch.data.stage import Job, Numbered, StageSecrets, Task, Work
 from stanch.errors import ExternalError, InvalidInput, LeakFound, MissingExtraError, StanchError
 
 _KNOWN = {kind.__name__: kind for kind in (InvalidInput, LeakFound)}
-
-Done = tuple[int, bytes, str, tuple[str, str, str]]
-"""A part's number and what came of it: bytes, or the name and the three lines of an error."""
+_COLUMNS = ("number", "start", "stop", "first")
 
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """The cluster that this process is connected to; without one, it connects first.
+    """Ray Data on the cluster that this process is connected to; without one, it connects first.
 
-    A worker that ends is replaced and its part is done again, three times at most; a part comes out once. Workers stay
-    for the next stage: each keeps what it opened for the last one until then, or until this process ends.
+    A worker that ends is replaced and its part is done again; a part comes out once.
 
     Attributes:
         fetch: Returns the secrets; called in each worker. A function of a module, or a ``functools.partial`` of one
@@ -50,40 +46,53 @@ class Ray:
             InvalidInput: A worker cannot open the dataset, or holds other secrets.
             ExternalError: The cluster cannot be reached, or failed.
         """
-        ray = connect(self.address)
-        with reported(next_step="run the same command again: finished parts of a redaction are kept"):
-            # In a list it stays a reference, which a worker follows once and not with each part.
-            begin = [ray.put(partial(PartWorker, job.task(), self.fetch))]
-            submit = partial(ray.remote(do_part).remote, begin)
-            waiting = iter(parts)
-            running = [submit(part) for part in islice(waiting, self.workers)]
-            while running:
-                (ready,), running = ray.wait(running)
-                running += [submit(part) for part in islice(waiting, 1)]
-                number, body, kind, lines = ray.get(ready)
-                if kind:
-                    what, why, next_step = lines
-                    raise _KNOWN.get(kind, ExternalError)(what, why=why, next_step=next_step)
-                yield number, body
+        data = connect(self.address)
+        if not parts:
+            return
+        items = [
+            dict(zip(_COLUMNS, (number, part.start, part.stop, part.first), strict=True)) for number, part in parts
+        ]
+        done = data.from_items(items, override_num_blocks=len(items)).map_batches(
+            PartWorker,
+            fn_constructor_args=(job.task(), self.fetch),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=min(self.workers, len(items))),
+        )
+        for row in rows_of(done, next_step="run the same command again: finished parts of a redaction are kept"):
+            if row["error"]:
+                what, why, next_step = row["why"]
+                raise _KNOWN.get(row["error"], ExternalError)(what, why=why, next_step=next_step)
+            yield row["number"], row["body"]
 
 
 class PartWorker:
-    """A process of the cluster: opens the dataset once, then does the parts that it is given."""
+    """One actor: opens the dataset once, then does the parts that it is given."""
 
     def __init__(self, task: Task, fetch: Callable[[], StageSecrets]) -> None:
         self._work: Work | None = None
         self._error: StanchError | None = None
         try:
             self._work = task.open(fetch())
+        # An error that leaves an actor's constructor is tried again without end.
         except StanchError as error:
             self._error = error
 
-    def __call__(self, part: Numbered) -> Done:
-        """Do a part."""
-        number, error = part[0], self._error
+    def __call__(self, batch: Any) -> Any:  # noqa: ANN401 - Arrow tables on both sides
+        """Do the part of each row of the batch."""
+        import pyarrow as pa  # noqa: PLC0415 - Ray brings it
+
+        done = [self._do(tuple(row[name] for name in _COLUMNS)) for row in batch.to_pylist()]
+        numbers, bodies, kinds, errors = zip(*done, strict=True)
+        body = pa.array(bodies, pa.large_binary())
+        return pa.table({"number": numbers, "body": body, "error": kinds, "why": errors})
+
+    def _do(self, row: tuple[int, ...]) -> tuple[int, bytes, str, tuple[str, str, str]]:
+        number, start, stop, first = row
+        error = self._error
         if self._work is not None:
             try:
-                return number, self._work(part), "", ("", "", "")
+                return number, self._work((number, Range(start, stop, first))), "", ("", "", "")
             except StanchError as found:
                 error = found
         if error is None:
@@ -91,22 +100,8 @@ class PartWorker:
         return number, b"", type(error).__name__, (error.what, error.why, error.next_step)
 
 
-_workers: dict[str, PartWorker] = {}
-
-
-def do_part(begin: list[Any], part: Numbered) -> Done:
-    """Do a part in a process of the cluster, which begins with the first one of a stage."""
-    import ray  # noqa: PLC0415 - an optional part
-
-    (reference,) = begin
-    if reference.hex() not in _workers:
-        _workers.clear()
-        _workers[reference.hex()] = ray.get(reference)()
-    return _workers[reference.hex()](part)
-
-
 def connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
-    """Connect this process to a cluster and return Ray; usage statistics stay off unless the user sets them.
+    """Connect this process to a cluster and return Ray Data; usage statistics stay off unless the user sets them.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -115,6 +110,7 @@ def connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # noqa: PLC0415 - an optional part
+        import ray.data  # noqa: PLC0415 - same
     except ImportError:
         raise MissingExtraError("ray") from None
     if not ray.is_initialized():
@@ -128,12 +124,14 @@ def connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
             raise ExternalError(
                 "cannot reach the Ray cluster", why=type(error).__name__, next_step="check its address and that it runs"
             ) from None
-    return ray
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # Standard error belongs to the command; Ray keeps its own log files.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray.data
 
 
-@contextmanager
-def reported(*, next_step: str) -> Iterator[None]:
-    """Turn what Ray raises into our error.
+def rows_of(done: Any, *, next_step: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - Ray ships no types
+    """Yield the rows of a Ray dataset as they get done.
 
     Raises:
         ExternalError: A worker or the cluster ended.
@@ -141,7 +139,7 @@ def reported(*, next_step: str) -> Iterator[None]:
     from ray.exceptions import RayError  # noqa: PLC0415 - an optional part
 
     try:
-        yield
+        yield from done.iter_rows()
     except RayError as error:
         raise ExternalError(
             f"Ray failed: {type(error).__name__}",
