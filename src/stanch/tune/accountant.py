@@ -8,13 +8,15 @@ epsilon; Rényi accounting (Mironov et al. 2019, arXiv 1908.10530) is the indepe
 import logging
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
+
+import scipy
 
 from stanch.errors import MissingExtraError
 from stanch.tune.refusals import AccountantDisagrees, PlanInfeasible
@@ -25,6 +27,7 @@ COARSE = 1e-3
 """Discretisation for the search and for progress lines: also an upper bound, only looser."""
 
 _SEARCH_TOLERANCE = 1e-3
+_MOST_NOISE = 1e9
 
 _FARTHEST = 100.0
 """A larger epsilon by Rényi accounting says nothing, and takes much memory to compute more tightly."""
@@ -91,26 +94,7 @@ def calibrate(rate: float, steps: int, delta: float, epsilon: float) -> float:
         PlanInfeasible: No noise multiplier in reach meets the target.
         AccountantDisagrees: Rényi accounting gives a smaller epsilon than privacy loss distributions.
     """
-    dp = _dp()
-    lower, upper = _bracket(Mechanism(rate, _rdp_bracket(rate, steps, delta, epsilon), steps), delta, epsilon)
-    with _quiet():
-        sigma = dp.calibrate_dp_mechanism(
-            lambda: dp.pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, COARSE),
-            lambda sigma: _event(Mechanism(rate, sigma, steps)),
-            epsilon,
-            delta,
-            dp.ExplicitBracketInterval(lower, upper),
-            tol=_SEARCH_TOLERANCE,
-        )
-    sigma = math.ceil(sigma * 10_000) / 10_000
-    while spent_epsilon(Mechanism(rate, sigma, steps), delta) > epsilon:
-        sigma = round(sigma + 1e-4, 4)
-    check_accountants(Mechanism(rate, sigma, steps), delta)
-    return float(sigma)
-
-
-def _bracket(loose: Mechanism, delta: float, epsilon: float) -> tuple[float, float]:
-    """Return noise multipliers on either side of the target by privacy loss distributions, near the loose one."""
+    loose = Mechanism(rate, _rdp_noise(rate, steps, delta, epsilon), steps)
 
     def spent(sigma: float) -> float:
         return spent_epsilon(replace(loose, noise_multiplier=sigma), delta, COARSE)
@@ -121,36 +105,41 @@ def _bracket(loose: Mechanism, delta: float, epsilon: float) -> tuple[float, flo
     lower = 0.85 * upper
     while spent(lower) <= epsilon:
         lower, upper = 0.85 * lower, lower
-    return lower, upper
+    sigma = _solve(spent, lower, upper, epsilon)
+    sigma = math.ceil(sigma * 10_000) / 10_000
+    while spent_epsilon(Mechanism(rate, sigma, steps), delta) > epsilon:
+        sigma = round(sigma + 1e-4, 4)
+    check_accountants(Mechanism(rate, sigma, steps), delta)
+    return float(sigma)
 
 
-def _rdp_bracket(rate: float, steps: int, delta: float, epsilon: float) -> float:
+def _rdp_noise(rate: float, steps: int, delta: float, epsilon: float) -> float:
     """Return the noise multiplier that Rényi accounting asks for: an upper end for the tight search."""
-    for lower, guess in ((0.3, 1.0), (0.05, 0.3)):
-        with _quiet(), suppress(ValueError):
-            return _rdp_noise(Mechanism(rate, lower, steps), guess, delta, epsilon)
+
+    def spent(sigma: float) -> float:
+        return rdp_epsilon(Mechanism(rate, sigma, steps), delta)
+
+    for lowest, guess in ((0.3, 1.0), (0.05, 0.3)):
+        lower, upper, gap = lowest, guess, guess - lowest
+        if spent(lowest) > epsilon:
+            while upper < _MOST_NOISE and spent(upper) > epsilon:
+                gap *= 2
+                lower, upper = upper, upper + gap
+            if upper < _MOST_NOISE:
+                return _solve(spent, lower, upper, epsilon)
     raise PlanInfeasible(
         f"no noise multiplier gives epsilon {epsilon:g} at delta {delta:g} in {steps} steps of rate {rate:.4g}",
         next_step="choose another epsilon or delta, or fewer epochs",
     )
 
 
-def _rdp_noise(lowest: Mechanism, guess: float, delta: float, epsilon: float) -> float:
-    """Return the noise multiplier for ``epsilon``; ValueError where no multiple of ``guess`` brackets the target."""
-    dp = _dp()
-    unbracketed = dp.mechanism_calibration.NoBracketIntervalFoundError
-    try:
-        sigma = dp.calibrate_dp_mechanism(
-            lambda: dp.rdp.RdpAccountant(None, dp.NeighboringRelation.ADD_OR_REMOVE_ONE),
-            lambda sigma: _event(replace(lowest, noise_multiplier=sigma)),
-            epsilon,
-            delta,
-            dp.LowerEndpointAndGuess(lowest.noise_multiplier, guess),
-            tol=_SEARCH_TOLERANCE,
-        )
-    except unbracketed as error:
-        raise ValueError(str(error)) from error
-    return float(sigma)
+def _solve(spent: Callable[[float], float], lower: float, upper: float, epsilon: float) -> float:
+    """Return the noise multiplier between two that spends ``epsilon``, or a little less.
+
+    What ``spent`` remembers is not computed again: one evaluation takes a tenth of a second and more.
+    """
+    sigma = float(scipy.optimize.brentq(lambda sigma: spent(sigma) - epsilon, lower, upper, xtol=_SEARCH_TOLERANCE))
+    return sigma if spent(sigma) <= epsilon else sigma + _SEARCH_TOLERANCE
 
 
 def check_accountants(mechanism: Mechanism, delta: float) -> None:
@@ -199,7 +188,6 @@ def attack_bounds(mechanisms: tuple[Mechanism, ...]) -> tuple[AttackBound, ...]:
 def _dp() -> ModuleType:
     try:
         import dp_accounting  # noqa: PLC0415 - optional part, and slow to import
-        import dp_accounting.mechanism_calibration  # noqa: PLC0415 - same
         import dp_accounting.pld  # noqa: PLC0415 - same
         import dp_accounting.rdp  # noqa: PLC0415 - same
     except ImportError as error:
