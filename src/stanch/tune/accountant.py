@@ -27,11 +27,10 @@ COARSE = 1e-3
 """Discretisation for the search and for progress lines: also an upper bound, only looser."""
 
 _SEARCH_TOLERANCE = 1e-3
-_MOST_NOISE = 1e9
 
 _FARTHEST = 100.0
 """A larger epsilon by Rényi accounting says nothing, and takes much memory to compute more tightly."""
-_LEAST_NOISE = 0.01
+_LEAST_NOISE, _MOST_NOISE = 0.01, 1e6
 
 ATTACK_FPRS = (0.001, 0.01, 0.1)
 
@@ -69,7 +68,7 @@ def compose_epsilon(mechanisms: tuple[Mechanism, ...], delta: float, discretizat
     """Return an upper bound of epsilon of several runs on the same units, composed."""
     if not any(mechanism.steps for mechanism in mechanisms):
         return 0.0
-    return float(_pld(mechanisms, discretization).get_epsilon(delta))
+    return float(_pld(mechanisms, discretization).get_epsilon_for_delta(delta))
 
 
 @lru_cache(maxsize=256)
@@ -78,9 +77,10 @@ def rdp_epsilon(mechanism: Mechanism, delta: float) -> float:
     if mechanism.steps == 0:
         return 0.0
     dp = _dp()
+    sample = dp.PoissonSampledDpEvent(mechanism.rate, dp.GaussianDpEvent(mechanism.noise_multiplier))
     with _quiet():
         accountant = dp.rdp.RdpAccountant(None, dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
-        accountant.compose(_event(mechanism))
+        accountant.compose(sample, mechanism.steps)
         return float(accountant.get_epsilon(delta))
 
 
@@ -119,18 +119,17 @@ def _rdp_noise(rate: float, steps: int, delta: float, epsilon: float) -> float:
     def spent(sigma: float) -> float:
         return rdp_epsilon(Mechanism(rate, sigma, steps), delta)
 
-    for lowest, guess in ((0.3, 1.0), (0.05, 0.3)):
-        lower, upper, gap = lowest, guess, guess - lowest
-        if spent(lowest) > epsilon:
-            while upper < _MOST_NOISE and spent(upper) > epsilon:
-                gap *= 2
-                lower, upper = upper, upper + gap
-            if upper < _MOST_NOISE:
-                return _solve(spent, lower, upper, epsilon)
-    raise PlanInfeasible(
-        f"no noise multiplier gives epsilon {epsilon:g} at delta {delta:g} in {steps} steps of rate {rate:.4g}",
-        next_step="choose another epsilon or delta, or fewer epochs",
-    )
+    lower, upper = (0.3, 1.0) if spent(0.3) > epsilon else (0.05, 0.3)
+    gap = upper - lower
+    while upper < _MOST_NOISE and spent(upper) > epsilon:
+        gap *= 2
+        lower, upper = upper, upper + gap
+    if upper >= _MOST_NOISE or spent(lower) <= epsilon:
+        raise PlanInfeasible(
+            f"no noise multiplier gives epsilon {epsilon:g} at delta {delta:g} in {steps} steps of rate {rate:.4g}",
+            next_step="choose another epsilon or delta, or fewer epochs",
+        )
+    return _solve(spent, lower, upper, epsilon)
 
 
 def _solve(spent: Callable[[float], float], lower: float, upper: float, epsilon: float) -> float:
@@ -178,7 +177,7 @@ def attack_bounds(mechanisms: tuple[Mechanism, ...]) -> tuple[AttackBound, ...]:
     if not any(mechanism.steps for mechanism in mechanisms):
         return tuple(AttackBound(fpr, fpr) for fpr in ATTACK_FPRS)
     epsilons = [0.05 * index for index in range(161)]
-    deltas = [float(delta) for delta in _pld(mechanisms, DISCRETIZATION).get_delta(epsilons)]
+    deltas = [float(delta) for delta in _pld(mechanisms, DISCRETIZATION).get_delta_for_epsilon(epsilons)]
     profile = list(zip(epsilons, deltas, strict=True))
     return tuple(
         AttackBound(fpr, min(1.0, *(math.exp(eps) * fpr + delta for eps, delta in profile))) for fpr in ATTACK_FPRS
@@ -196,21 +195,28 @@ def _dp() -> ModuleType:
     return module
 
 
-def _event(mechanism: Mechanism) -> Any:  # noqa: ANN401 - dp-accounting ships no types
-    dp = _dp()
-    sample = dp.PoissonSampledDpEvent(mechanism.rate, dp.GaussianDpEvent(mechanism.noise_multiplier))
-    return dp.SelfComposedDpEvent(sample, mechanism.steps)
-
-
 @lru_cache(maxsize=8)
-def _pld(mechanisms: tuple[Mechanism, ...], discretization: float) -> Any:  # noqa: ANN401 - same
+def _pld(mechanisms: tuple[Mechanism, ...], discretization: float) -> Any:  # noqa: ANN401 - dp-accounting ships no types
+    """Return the privacy loss distribution of all steps, composed as dp-accounting's own accountant composes them."""
+    total = _dp().pld.privacy_loss_distribution.identity(discretization)
+    for mechanism in mechanisms:
+        if mechanism.steps:
+            step = _step_pld(mechanism.rate, mechanism.noise_multiplier, discretization)
+            total = total.compose(step.self_compose(mechanism.steps))
+    return total
+
+
+@lru_cache(maxsize=16)
+def _step_pld(rate: float, noise_multiplier: float, discretization: float) -> Any:  # noqa: ANN401 - same
+    """Return that of one step; forming it takes longer than composing it with itself however often."""
     dp = _dp()
-    accountant = dp.pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, discretization)
     with _quiet():
-        for mechanism in mechanisms:
-            if mechanism.steps:
-                accountant.compose(_event(mechanism))
-    return accountant
+        return dp.pld.privacy_loss_distribution.from_gaussian_mechanism(
+            noise_multiplier,
+            value_discretization_interval=discretization,
+            sampling_prob=rate,
+            neighboring_relation=dp.NeighboringRelation.ADD_OR_REMOVE_ONE,
+        )
 
 
 @contextmanager
