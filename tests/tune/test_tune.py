@@ -379,12 +379,12 @@ def test_a_run_that_crashed_after_its_last_step_is_finished(make_spec, chats, mo
 
 
 def test_a_run_without_checkpoints_is_not_finished_untrained(make_spec, chats, monkeypatch):
-    spec = make_spec(privacy=PRIVACY, train='steps = 2\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 0')
+    spec = make_spec(privacy=PRIVACY, train='steps = 4\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 0')
     with monkeypatch.context() as patch:
         patch.setattr(Session, "_write_model", crash)
         with pytest.raises(Stop):
             tune(spec, dataset=chats)
-    with pytest.raises(ProgressLost, match="2 of 2 steps are charged, and no checkpoint") as caught:
+    with pytest.raises(ProgressLost, match="4 of 4 steps are charged, and no checkpoint") as caught:
         tune(spec, dataset=chats, resume=True)
     assert "start a new run" in caught.value.next_step
     assert not Path(spec.output.path).exists()

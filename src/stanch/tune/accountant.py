@@ -8,13 +8,15 @@ epsilon; Rényi accounting (Mironov et al. 2019, arXiv 1908.10530) is the indepe
 import logging
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
+
+import scipy
 
 from stanch.errors import MissingExtraError
 from stanch.tune.refusals import AccountantDisagrees, PlanInfeasible
@@ -28,7 +30,7 @@ _SEARCH_TOLERANCE = 1e-3
 
 _FARTHEST = 100.0
 """A larger epsilon by Rényi accounting says nothing, and takes much memory to compute more tightly."""
-_LEAST_NOISE = 0.01
+_LEAST_NOISE, _MOST_NOISE = 0.01, 1e6
 
 ATTACK_FPRS = (0.001, 0.01, 0.1)
 
@@ -66,7 +68,7 @@ def compose_epsilon(mechanisms: tuple[Mechanism, ...], delta: float, discretizat
     """Return an upper bound of epsilon of several runs on the same units, composed."""
     if not any(mechanism.steps for mechanism in mechanisms):
         return 0.0
-    return float(_pld(mechanisms, discretization).get_epsilon(delta))
+    return float(_pld(mechanisms, discretization).get_epsilon_for_delta(delta))
 
 
 @lru_cache(maxsize=256)
@@ -75,9 +77,10 @@ def rdp_epsilon(mechanism: Mechanism, delta: float) -> float:
     if mechanism.steps == 0:
         return 0.0
     dp = _dp()
+    sample = dp.PoissonSampledDpEvent(mechanism.rate, dp.GaussianDpEvent(mechanism.noise_multiplier))
     with _quiet():
         accountant = dp.rdp.RdpAccountant(None, dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
-        accountant.compose(_event(mechanism))
+        accountant.compose(sample, mechanism.steps)
         return float(accountant.get_epsilon(delta))
 
 
@@ -91,26 +94,7 @@ def calibrate(rate: float, steps: int, delta: float, epsilon: float) -> float:
         PlanInfeasible: No noise multiplier in reach meets the target.
         AccountantDisagrees: Rényi accounting gives a smaller epsilon than privacy loss distributions.
     """
-    dp = _dp()
-    lower, upper = _bracket(Mechanism(rate, _rdp_bracket(rate, steps, delta, epsilon), steps), delta, epsilon)
-    with _quiet():
-        sigma = dp.calibrate_dp_mechanism(
-            lambda: dp.pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, COARSE),
-            lambda sigma: _event(Mechanism(rate, sigma, steps)),
-            epsilon,
-            delta,
-            dp.ExplicitBracketInterval(lower, upper),
-            tol=_SEARCH_TOLERANCE,
-        )
-    sigma = math.ceil(sigma * 10_000) / 10_000
-    while spent_epsilon(Mechanism(rate, sigma, steps), delta) > epsilon:
-        sigma = round(sigma + 1e-4, 4)
-    check_accountants(Mechanism(rate, sigma, steps), delta)
-    return float(sigma)
-
-
-def _bracket(loose: Mechanism, delta: float, epsilon: float) -> tuple[float, float]:
-    """Return noise multipliers on either side of the target by privacy loss distributions, near the loose one."""
+    loose = Mechanism(rate, _rdp_noise(rate, steps, delta, epsilon), steps)
 
     def spent(sigma: float) -> float:
         return spent_epsilon(replace(loose, noise_multiplier=sigma), delta, COARSE)
@@ -121,36 +105,40 @@ def _bracket(loose: Mechanism, delta: float, epsilon: float) -> tuple[float, flo
     lower = 0.85 * upper
     while spent(lower) <= epsilon:
         lower, upper = 0.85 * lower, lower
-    return lower, upper
-
-
-def _rdp_bracket(rate: float, steps: int, delta: float, epsilon: float) -> float:
-    """Return the noise multiplier that Rényi accounting asks for: an upper end for the tight search."""
-    for lower, guess in ((0.3, 1.0), (0.05, 0.3)):
-        with _quiet(), suppress(ValueError):
-            return _rdp_noise(Mechanism(rate, lower, steps), guess, delta, epsilon)
-    raise PlanInfeasible(
-        f"no noise multiplier gives epsilon {epsilon:g} at delta {delta:g} in {steps} steps of rate {rate:.4g}",
-        next_step="choose another epsilon or delta, or fewer epochs",
-    )
-
-
-def _rdp_noise(lowest: Mechanism, guess: float, delta: float, epsilon: float) -> float:
-    """Return the noise multiplier for ``epsilon``; ValueError where no multiple of ``guess`` brackets the target."""
-    dp = _dp()
-    unbracketed = dp.mechanism_calibration.NoBracketIntervalFoundError
-    try:
-        sigma = dp.calibrate_dp_mechanism(
-            lambda: dp.rdp.RdpAccountant(None, dp.NeighboringRelation.ADD_OR_REMOVE_ONE),
-            lambda sigma: _event(replace(lowest, noise_multiplier=sigma)),
-            epsilon,
-            delta,
-            dp.LowerEndpointAndGuess(lowest.noise_multiplier, guess),
-            tol=_SEARCH_TOLERANCE,
-        )
-    except unbracketed as error:
-        raise ValueError(str(error)) from error
+    sigma = _solve(spent, lower, upper, epsilon)
+    sigma = math.ceil(sigma * 10_000) / 10_000
+    while spent_epsilon(Mechanism(rate, sigma, steps), delta) > epsilon:
+        sigma = round(sigma + 1e-4, 4)
+    check_accountants(Mechanism(rate, sigma, steps), delta)
     return float(sigma)
+
+
+def _rdp_noise(rate: float, steps: int, delta: float, epsilon: float) -> float:
+    """Return the noise multiplier that Rényi accounting asks for: an upper end for the tight search."""
+
+    def spent(sigma: float) -> float:
+        return rdp_epsilon(Mechanism(rate, sigma, steps), delta)
+
+    lower, upper = (0.3, 1.0) if spent(0.3) > epsilon else (0.05, 0.3)
+    gap = upper - lower
+    while upper < _MOST_NOISE and spent(upper) > epsilon:
+        gap *= 2
+        lower, upper = upper, upper + gap
+    if upper >= _MOST_NOISE or spent(lower) <= epsilon:
+        raise PlanInfeasible(
+            f"no noise multiplier gives epsilon {epsilon:g} at delta {delta:g} in {steps} steps of rate {rate:.4g}",
+            next_step="choose another epsilon or delta, or fewer epochs",
+        )
+    return _solve(spent, lower, upper, epsilon)
+
+
+def _solve(spent: Callable[[float], float], lower: float, upper: float, epsilon: float) -> float:
+    """Return the noise multiplier between two that spends ``epsilon``, or a little less.
+
+    What ``spent`` remembers is not computed again: one evaluation takes a tenth of a second and more.
+    """
+    sigma = float(scipy.optimize.brentq(lambda sigma: spent(sigma) - epsilon, lower, upper, xtol=_SEARCH_TOLERANCE))
+    return sigma if spent(sigma) <= epsilon else sigma + _SEARCH_TOLERANCE
 
 
 def check_accountants(mechanism: Mechanism, delta: float) -> None:
@@ -189,7 +177,7 @@ def attack_bounds(mechanisms: tuple[Mechanism, ...]) -> tuple[AttackBound, ...]:
     if not any(mechanism.steps for mechanism in mechanisms):
         return tuple(AttackBound(fpr, fpr) for fpr in ATTACK_FPRS)
     epsilons = [0.05 * index for index in range(161)]
-    deltas = [float(delta) for delta in _pld(mechanisms, DISCRETIZATION).get_delta(epsilons)]
+    deltas = [float(delta) for delta in _pld(mechanisms, DISCRETIZATION).get_delta_for_epsilon(epsilons)]
     profile = list(zip(epsilons, deltas, strict=True))
     return tuple(
         AttackBound(fpr, min(1.0, *(math.exp(eps) * fpr + delta for eps, delta in profile))) for fpr in ATTACK_FPRS
@@ -199,7 +187,6 @@ def attack_bounds(mechanisms: tuple[Mechanism, ...]) -> tuple[AttackBound, ...]:
 def _dp() -> ModuleType:
     try:
         import dp_accounting  # noqa: PLC0415 - optional part, and slow to import
-        import dp_accounting.mechanism_calibration  # noqa: PLC0415 - same
         import dp_accounting.pld  # noqa: PLC0415 - same
         import dp_accounting.rdp  # noqa: PLC0415 - same
     except ImportError as error:
@@ -208,21 +195,28 @@ def _dp() -> ModuleType:
     return module
 
 
-def _event(mechanism: Mechanism) -> Any:  # noqa: ANN401 - dp-accounting ships no types
-    dp = _dp()
-    sample = dp.PoissonSampledDpEvent(mechanism.rate, dp.GaussianDpEvent(mechanism.noise_multiplier))
-    return dp.SelfComposedDpEvent(sample, mechanism.steps)
-
-
 @lru_cache(maxsize=8)
-def _pld(mechanisms: tuple[Mechanism, ...], discretization: float) -> Any:  # noqa: ANN401 - same
+def _pld(mechanisms: tuple[Mechanism, ...], discretization: float) -> Any:  # noqa: ANN401 - dp-accounting ships no types
+    """Return the privacy loss distribution of all steps, composed as dp-accounting's own accountant composes them."""
+    total = _dp().pld.privacy_loss_distribution.identity(discretization)
+    for mechanism in mechanisms:
+        if mechanism.steps:
+            step = _step_pld(mechanism.rate, mechanism.noise_multiplier, discretization)
+            total = total.compose(step.self_compose(mechanism.steps))
+    return total
+
+
+@lru_cache(maxsize=16)
+def _step_pld(rate: float, noise_multiplier: float, discretization: float) -> Any:  # noqa: ANN401 - same
+    """Return that of one step; forming it takes longer than composing it with itself however often."""
     dp = _dp()
-    accountant = dp.pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, discretization)
     with _quiet():
-        for mechanism in mechanisms:
-            if mechanism.steps:
-                accountant.compose(_event(mechanism))
-    return accountant
+        return dp.pld.privacy_loss_distribution.from_gaussian_mechanism(
+            noise_multiplier,
+            value_discretization_interval=discretization,
+            sampling_prob=rate,
+            neighboring_relation=dp.NeighboringRelation.ADD_OR_REMOVE_ONE,
+        )
 
 
 @contextmanager
