@@ -11,8 +11,8 @@ fast, and for each survivor the reason why no test should fail. Counts and survi
 Each mutant is imported by a new fork of a process that holds the other packages, and of stanch what lies beneath the
 module's package, which cannot import it. It is met by the tests that ran a line of its statement, the fastest first. A
 change that shows at import is met by all tests of the group, those that reach its module first. A module must pass the
-same way unchanged. Tests that take more than twelve seconds of processor time alone, traced, are left out. One process at
-a time; a mutant may use five times the processor time of its tests.
+same way unchanged. Tests that take more than twelve seconds of processor time alone, traced, are left out. One process
+at a time; a mutant may use five times the processor time of its tests.
 """
 
 import argparse
