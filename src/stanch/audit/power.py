@@ -75,5 +75,8 @@ def critical_value(law: ScanLaw, level: float) -> float:
 
 
 def _uniform(generator: np.random.PCG64, size: int) -> npt.NDArray[np.float64]:
-    """Return uniform numbers in (0, 1) from raw generator output, which never changes between versions of numpy."""
-    return ((generator.random_raw(size) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """Return uniform numbers in (0, 1) from raw generator output, which never changes between versions of numpy.
+
+    With one more bit the largest would round to 1.
+    """
+    return ((generator.random_raw(size) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
+from stanch.audit import power
 from stanch.audit.params import DIRECT_ORDERS, ORDERS, AuditParams
 from stanch.audit.power import critical_value, scan_power
 from stanch.audit.rates import clopper_pearson
@@ -66,7 +67,7 @@ def test_power_by_hand(orders):
     generator, law, seen = np.random.PCG64(3), ScanLaw(tuple(guess_grid(40).tolist())), 0
     for _ in range(60):
         coins = np.array([bool(word >> 63) for word in generator.random_raw(40).tolist()])
-        uniform = np.array([((word >> 11) + 0.5) / 2**53 for word in generator.random_raw(40).tolist()])
+        uniform = np.array([((word >> 12) + 0.5) / 2**52 for word in generator.random_raw(40).tolist()])
         scores = ndtri(uniform) + coins * math.sqrt(2) * ndtri(0.8)
         right = [np.cumsum(guess_correctness(scores, coins, order))[guess_grid(40) - 1]
                  for order in orders if order in DIRECT_ORDERS]  # fmt: skip
@@ -74,6 +75,18 @@ def test_power_by_hand(orders):
         seen += law.crossing_probability(best, 0.0) <= 0.2 / 5
     assert 0 < seen < 60
     assert scan_power(40, 0.8, alpha=0.2, splits=5, orders=orders, sims=60, seed=3) == clopper_pearson(seen, 60)
+
+
+class Ends:
+    """Draws the smallest and the largest word that there is."""
+
+    @staticmethod
+    def random_raw(size):
+        return np.array([0, 2**64 - 1], dtype=np.uint64)[:size]
+
+
+def test_a_uniform_number_is_never_0_or_1():
+    assert power._uniform(Ends, 2).tolist() == [2.0**-53, 1 - 2.0**-53]
 
 
 def test_what_is_simulated_by_default():
