@@ -13,7 +13,6 @@ OIDC   := tests/access/oidc
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ARGS   ?=
 MODULES ?=
-WORKERS ?= 3
 
 # Everything that runs after installation is offline by construction; these keep the libraries from trying.
 export HF_HUB_OFFLINE := 1
@@ -29,7 +28,7 @@ demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
 
 test: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What takes hours: the sizes that a run of the tests only tastes, and the drills, which write benchmarks/results.
 nightly: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json

@@ -142,7 +142,7 @@ def test_who_is_unknown_is_listed_until_they_are_registered(people):
     with people.tables.read() as connection:
         shown = repr(read(connection))
         assert "eve" not in shown
-        assert URL not in shown
+        assert "example" not in shown
 
 
 def test_a_stranger_is_found_again_by_the_next_release(people):

@@ -8,7 +8,14 @@ import pytest
 
 from stanch.audit import membership
 from stanch.audit.evidence import Reason
-from stanch.audit.membership import _flagged, claim_p_value, holdout_membership, planned_membership, tie_seed_of
+from stanch.audit.membership import (
+    _flagged,
+    claim_p_value,
+    holdout_membership,
+    planned_membership,
+    rank_within_kinds,
+    tie_seed_of,
+)
 from stanch.audit.multiplicity import holm
 from stanch.audit.one_run import dp_claim_p_value
 from stanch.audit.params import DIRECT_ORDERS, TESTED_SCORES, AuditParams
@@ -44,6 +51,11 @@ def ranks(table, name):
 
 def test_ties_are_ordered_by_the_first_eight_bytes_of_the_plans_digest():
     assert tie_seed_of("plan") == int(hashlib.sha256(b"plan").hexdigest()[:16], 16)
+
+
+def test_a_rank_is_the_middle_of_its_place_among_those_of_its_kind():
+    found = rank_within_kinds(np.array([10.0, 30, 20, 5, 5]), ("a", "a", "a", "b", "b"))
+    assert found.tolist() == [0.5 / 3, 2.5 / 3, 1.5 / 3, 0.5, 0.5]
 
 
 def test_a_planned_audit_tests_each_score_of_each_tier_in_each_order(tables):
@@ -152,11 +164,14 @@ def test_the_scale_of_a_holdout_audit_needs_as_many_records_as_the_test(tables, 
 @pytest.mark.parametrize(("half", "reasons"), [(0.05, ()), (0.0501, (Reason.UNDERPOWERED,))])
 def test_a_holdout_audit_is_underpowered_where_its_first_area_is_known_too_coarsely(tables, monkeypatch, half, reasons):
     def area(_values, _member):
-        return replace(auc(np.arange(4.0), np.arange(4) > 1), lower=0.0, upper=2 * half)
+        return replace(auc(np.arange(4.0), np.arange(4) > 1), lower=0.5, upper=0.5 + 2 * half)
 
     monkeypatch.setattr(membership, "auc", area)
     monkeypatch.setattr(membership, "permutation_p_value", lambda *_: 0.5)
-    assert holdout_membership(tables(m=31), SCORES, PARAMS).reasons == reasons
+    table = tables(m=31)
+    found = holdout_membership(table, SCORES, PARAMS)
+    assert found.reasons == reasons
+    assert (found.scores[0].n_member, found.scores[0].n_nonmember) == (table.member.sum(), 31 - table.member.sum())
 
 
 @pytest.mark.usefixtures("few_permutations")
