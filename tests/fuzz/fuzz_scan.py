@@ -172,7 +172,9 @@ def _open_coded_vault(data: bytes) -> object:
 
 @functools.cache
 def _scanner() -> Scanner:
-    return Scanner(Policy(report_key=KEY))
+    scanner = Scanner(Policy(report_key=KEY))
+    scanner.scan(" " * (1 << 16))  # the patterns for long texts are compiled with the first of them, once a machine
+    return scanner
 
 
 TEXT = (
