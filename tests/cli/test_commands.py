@@ -7,6 +7,7 @@ import io
 import json
 import re
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import click
@@ -73,6 +74,7 @@ def test_every_command_answers_wrong_usage_with_one_json_object(name, stanch):
     assert shown.json["error"]["slug"] == "invalid-input"
 
 
+@cache
 def kinds_by_verb():
     """Return the kinds of acts of every verb: those that its source asks for, and those of the verbs that it calls."""
     sources = {}
