@@ -61,13 +61,21 @@ def pytest_unconfigure(config):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Let the second worker read the files from the end: each finds half of them compiled by the other."""
+    outcome = yield
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw1" and isinstance(collector, pytest.Session | pytest.Directory):
+        outcome.get_result().result.reverse()
+
+
 def pytest_collection_modifyitems(items):
     """Among workers the files with long tests begin, then those with many: what begins last shall end soon."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     counts = Counter(item.path for item in items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, -counts[item.path]))
+    items.sort(key=lambda item: (item.path not in slow, -counts[item.path], item.path))
 
 
 def pytest_collection_finish():

@@ -80,9 +80,9 @@ class DyingRay:
             yield number, body
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
-    """A Ray cluster of this machine that reports to nobody."""
+    """A Ray cluster of this machine that reports to nobody; it ends with this file, since it never idles quite."""
     pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.MonkeyPatch.context() as patch:
         here = Path(__file__).parents

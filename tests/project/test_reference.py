@@ -60,7 +60,8 @@ def test_every_kind_of_entry_is_in_the_documents():
 def test_every_kind_of_note_is_in_the_documents():
     found = set()
     for path in TOOL.SOURCES.rglob("*.py"):
-        nodes = list(ast.walk(ast.parse(path.read_text())))
+        text = path.read_text()
+        nodes = list(ast.walk(ast.parse(text))) if "note" in text else []
         if {"noted", "note"} & {node.id for node in nodes if isinstance(node, ast.Name)}:
             found |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     families = "|".join({name.partition(".")[0] for name in KINDS})
