@@ -94,7 +94,7 @@ def stolen(proposed, tmp_path_factory):
 def prepared(verb, approved, proposed, ground, stolen, tmp_path_factory):
     """What all tests of a verb begin with: whoever may did, once, what must have been done before it."""
     if verb.before is None:
-        yield SimpleNamespace(start=approved.folder, place=approved.folder.with_name("scene"), kept={})
+        yield SimpleNamespace(team=approved, start=approved.folder, place=approved.folder.with_name("scene"), kept={})
         return
     here = tmp_path_factory.mktemp("prepared")
     place = ground.copy(approved.folder, here / "scene")
@@ -102,12 +102,12 @@ def prepared(verb, approved, proposed, ground, stolen, tmp_path_factory):
     with life.acting(place, verb.person) as workspace:
         verb.before(workspace, scene)
     # What is kept names files at this place: each test finds them there again.
-    yield SimpleNamespace(start=place.rename(here / "start"), place=place, kept=scene.kept)
+    yield SimpleNamespace(team=approved, start=place.rename(here / "start"), place=place, kept=scene.kept)
     shutil.rmtree(here)
 
 
 @pytest.fixture
-def scene(prepared, approved, proposed, ground, stolen, tmp_path, monkeypatch):
+def scene(prepared, proposed, ground, stolen, tmp_path, monkeypatch):
     """A copy of what was prepared, and the stages that need a model replaced by their results."""
     case = replace(proposed, folder=ground.copy(prepared.start, prepared.place))
     tuned = TunedModel(case.material.model, None, SimpleNamespace(guarantee="none", epsilon=None))
@@ -118,8 +118,8 @@ def scene(prepared, approved, proposed, ground, stolen, tmp_path, monkeypatch):
     out.mkdir()
     yield SimpleNamespace(
         folder=case.folder, material=case.material, certificate=case.certificate, acting=case.acting,
-        proposal=case.proposal, grant=approved.grant, out=out, stolen=stolen, copy=approved.copy,
-        kept=dict(prepared.kept),
+        proposal=case.proposal, grant=prepared.team.grant, out=out, stolen=stolen,
+        copy=prepared.team.copy, kept=dict(prepared.kept),
     )  # fmt: skip
     shutil.rmtree(case.folder)
 
