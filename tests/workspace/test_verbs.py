@@ -5,9 +5,11 @@ import importlib
 import inspect
 import itertools
 import pkgutil
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import life
@@ -88,20 +90,38 @@ def stolen(proposed, tmp_path_factory):
         return embed(state.model, tmp_path_factory.mktemp("stolen") / "copy", plan, state.copy_key(plan, "acme")).path
 
 
+@pytest.fixture(scope="module")
+def prepared(verb, approved, proposed, ground, stolen, tmp_path_factory):
+    """What all tests of a verb begin with: whoever may did, once, what must have been done before it."""
+    if verb.before is None:
+        yield SimpleNamespace(team=approved, start=approved.folder, place=approved.folder.with_name("scene"), kept={})
+        return
+    here = tmp_path_factory.mktemp("prepared")
+    place = ground.copy(approved.folder, here / "scene")
+    scene = SimpleNamespace(folder=place, material=proposed.material, copy=approved.copy, stolen=stolen, kept={})
+    with life.acting(place, verb.person) as workspace:
+        verb.before(workspace, scene)
+    # What is kept names files at this place: each test finds them there again.
+    yield SimpleNamespace(team=approved, start=place.rename(here / "start"), place=place, kept=scene.kept)
+    shutil.rmtree(here)
+
+
 @pytest.fixture
-def scene(approved, proposed, ground, stolen, tmp_path, monkeypatch):
-    """A copy of that team, and the stages that need a model replaced by their results."""
-    case = replace(proposed, folder=ground.copy(approved.folder, tmp_path / "w"))
+def scene(prepared, proposed, ground, stolen, tmp_path, monkeypatch):
+    """A copy of what was prepared, and the stages that need a model replaced by their results."""
+    case = replace(proposed, folder=ground.copy(prepared.start, prepared.place))
     tuned = TunedModel(case.material.model, None, SimpleNamespace(guarantee="none", epsilon=None))
     monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
     monkeypatch.setattr(verbs_model, "audit", lambda *_, **__: case.material.result)
     monkeypatch.setattr(verbs_hunt, "Chat", lambda *_: SimpleNamespace(ask=lambda _question: None, asked=24))
     out = tmp_path / "out"
     out.mkdir()
-    return SimpleNamespace(
+    yield SimpleNamespace(
         folder=case.folder, material=case.material, certificate=case.certificate, acting=case.acting,
-        proposal=case.proposal, grant=approved.grant, out=out, stolen=stolen, copy=approved.copy, kept={},
+        proposal=case.proposal, grant=prepared.team.grant, out=out, stolen=stolen,
+        copy=prepared.team.copy, kept=dict(prepared.kept),
     )  # fmt: skip
+    shutil.rmtree(case.folder)
 
 
 def spy(monkeypatch, verb, error=None):
@@ -151,20 +171,13 @@ def fail_write(monkeypatch, number):
     return failed
 
 
-def prepare(scene, verb):
-    """Let whoever may do what must have been done before the verb."""
-    if verb.before is not None:
-        with scene.acting(verb.person) as workspace:
-            verb.before(workspace, scene)
-
-
-def walk(function):
-    return pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)(function)
+def walk(function, verbs=VERBS):
+    """Run a test for each verb; by module, so that what was prepared for a verb serves all its tests."""
+    return pytest.mark.parametrize("verb", verbs, ids=lambda verb: verb.name, scope="module")(function)
 
 
 @walk
 def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch):
-    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     with scene.acting("nina") as workspace:
         start = workspace.ledger.reader().size()
@@ -175,18 +188,18 @@ def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch)
     assert life.tree(scene.out) == []
 
 
-ONE_A_MODULE = tuple({verb.function.__module__: verb for verb in VERBS}.values())
+ONE_A_MODULE = tuple({verb.function.__module__: replace(verb) for verb in VERBS}.values())
+"""Verbs of their own, so that pytest does not run them among the others, between which nothing is on servers."""
 
 
 @pytest.mark.parametrize("ground", ["servers"], indirect=True, scope="session")
-@pytest.mark.parametrize("verb", ONE_A_MODULE, ids=lambda verb: verb.name)
+@partial(walk, verbs=ONE_A_MODULE)
 def test_a_verb_of_each_module_does_so_on_postgresql_and_s3(verb, scene, monkeypatch):
     test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch)
 
 
 @walk
 def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch):
-    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     with scene.acting(verb.person) as workspace:
         start = workspace.ledger.reader().size()
@@ -201,7 +214,6 @@ def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch)
 
 @walk
 def test_nothing_happens_when_the_log_takes_no_entry(verb, scene, monkeypatch):
-    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     fail_append(monkeypatch, after=0)
     before = life.tree(scene.folder / ".stanch" / "keys"), life.tree(scene.out)
@@ -217,7 +229,6 @@ def test_nothing_happens_when_the_log_takes_no_entry(verb, scene, monkeypatch):
 @walk
 @pytest.mark.slow
 def test_nothing_happens_whichever_store_call_before_the_intent_fails(verb, scene, monkeypatch):
-    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     with scene.acting(verb.person) as workspace:
         for number in itertools.count():
@@ -257,7 +268,6 @@ def rows_of_rights(workspace):
 
 @walk
 def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch):
-    prepare(scene, verb)
     with scene.acting(verb.person) as workspace:
         start, before = workspace.ledger.reader().size(), rows_of_rights(workspace)
         keys = life.tree(scene.folder / ".stanch" / "keys")
@@ -281,7 +291,6 @@ def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch)
     ("error", "result"), [(RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "cancelled")], ids=["fails", "ctrl-c"]
 )
 def test_an_act_that_fails_or_is_interrupted_is_recorded_so(verb, scene, monkeypatch, error, result):
-    prepare(scene, verb)
     calls = spy(monkeypatch, verb, error)
     with scene.acting(verb.person) as workspace:
         start = workspace.ledger.reader().size()

@@ -205,8 +205,8 @@ def hand_in_share(workspace, scene):
 
 def deliver_it(workspace, scene):
     trusted = TrustedKeys(workspace.keys.publics("publisher"))
-    made = verbs_deliver.deliver_copy(workspace, scene.copy, f"file:{scene.folder.parent}/store", trusted)
-    scene.kept["uri"] = f"file:{scene.folder.parent}/store/{made.bundle_id}"
+    made = verbs_deliver.deliver_copy(workspace, scene.copy, f"file:{scene.folder}/store", trusted)
+    scene.kept["uri"] = f"file:{scene.folder}/store/{made.bundle_id}"
 
 
 def revoke_it(workspace, scene):
@@ -301,7 +301,7 @@ def quiet(workspace):
     return verbs_alerts.Quiet(detector="D2", principal=None, model=None, until_ms=until, reason="a test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verb:
     """A verb: who may, how it is called, what it is called in the log, and the stage that must not run unrecorded."""
 

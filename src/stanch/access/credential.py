@@ -10,6 +10,7 @@ from stanch.access.session import LEEWAY_MS, Session
 from stanch.crypto import VerifyKey
 from stanch.errors import NotAuthenticated, NotFound
 from stanch.store.schema import access as schema
+from stanch.store.statement import run
 
 
 def local_key_owner(connection: Connection, key_id: str, now_ms: int) -> tuple[str, VerifyKey]:
@@ -17,22 +18,17 @@ def local_key_owner(connection: Connection, key_id: str, now_ms: int) -> tuple[s
 
     Of a principal who was erased no key is valid.
     """
-    table, person = schema.credential, schema.principal.c
-    row = connection.execute(
-        select(table.c.principal, table.c.public)
-        .join(schema.principal, person.id == table.c.principal)
-        .where(
-            person.issuer.is_not(None),
-            table.c.id == key_id,
-            table.c.kind == "local",
-            table.c.not_before_ms <= now_ms,
-            (table.c.expires_ms.is_(None)) | (table.c.expires_ms > now_ms),
-            table.c.revoked_ms.is_(None),
-        )
-    ).one_or_none()
-    if row is None:
+    rows = run(
+        connection,
+        "SELECT credential.principal, public FROM credential JOIN principal ON principal.id = credential.principal"
+        " WHERE issuer IS NOT NULL AND credential.id = ? AND credential.kind = 'local' AND not_before_ms <= ?"
+        " AND (expires_ms IS NULL OR expires_ms > ?) AND revoked_ms IS NULL",
+        (key_id, now_ms, now_ms),
+    )
+    if not rows:
         raise NotFound("no such key")
-    return row.principal, VerifyKey.from_raw_ed25519(row.public)
+    principal, public = rows[0]
+    return principal, VerifyKey.from_raw_ed25519(public)
 
 
 @dataclass(frozen=True, slots=True)

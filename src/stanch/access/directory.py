@@ -28,6 +28,8 @@ from stanch.crypto import RandomBytes, VerifyKey, random_bytes
 from stanch.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NoTrustedSignature
 from stanch.store import Tables
 from stanch.store.schema import access as schema
+from stanch.store.statement import run
+from stanch.store.tables import column_names
 
 BOOTSTRAP = "bootstrap"
 _SESSION_MINUTES = 480
@@ -407,10 +409,13 @@ class Directory:
         return principal
 
     def _facts(self, connection: Connection, principal: str, now_ms: int, bounds: Bounds | None = None) -> Facts:
-        row = connection.execute(select(schema.principal).where(schema.principal.c.id == principal)).one_or_none()
-        if row is None:
+        rows = run(connection, _PRINCIPAL, (principal,))
+        if not rows:
             raise NotFound(f"principal {principal[:40]}: is not registered")
-        return Facts(principal_of(row), grants_in_force(connection, principal, now_ms), bounds)
+        return Facts(principal_of(rows[0]), grants_in_force(connection, principal, now_ms), bounds)
+
+
+_PRINCIPAL = f"SELECT {column_names(schema.principal)} FROM principal WHERE id = ?"  # noqa: S608 - own words
 
 
 def _end_sessions(connection: Connection, principal: str, now_ms: int) -> None:

@@ -9,9 +9,8 @@ import base64
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from stanch.access.clock import Clock, milliseconds
 from stanch.access.revision import advance_facts
@@ -19,6 +18,8 @@ from stanch.crypto import RandomBytes, random_bytes
 from stanch.errors import Conflict, InvalidInput, NotFound, SeparationOfDuties
 from stanch.store import Tables
 from stanch.store.schema import access as schema
+from stanch.store.statement import run
+from stanch.store.tables import column_names
 from stanch.terms import JsonValue
 
 MAX_MINUTES = 60
@@ -114,19 +115,16 @@ class Glasses:
 
     def open_of(self, principal: str) -> Glass | None:
         """Return the emergency rights of a principal that are open now."""
-        table = schema.glass
-        mine = (table.c.principal == principal) & _open(self._now())
+        now_ms = self._now()
         with self._tables.read() as connection:
-            rows = connection.execute(select(table).where(mine).order_by(table.c.until_ms.desc())).all()
-        return _glass(rows[0]) if rows else None
+            rows = run(connection, _OPEN_OF, (now_ms, now_ms, principal))
+        return Glass(*rows[0]) if rows else None
 
     def open_now(self) -> dict[str, str]:
         """Return by principal the id of the emergency rights that are open now."""
-        table = schema.glass.c
-        alive = select(table.principal, table.id).where(_open(self._now())).order_by(table.until_ms)
+        now_ms = self._now()
         with self._tables.read() as connection:
-            rows = connection.execute(alive)
-            return {principal: key for principal, key in rows}  # noqa: C416 - rows are no pairs of str to mypy
+            return dict(run(connection, _OPEN_NOW, (now_ms, now_ms)))
 
     def untold(self) -> tuple[GlassAlarm, ...]:
         """Return the alarms that nobody took from the outbox yet, the oldest first."""
@@ -142,7 +140,7 @@ class Glasses:
             rows = connection.execute(
                 select(table).where(table.c.reviewed_by.is_(None)).order_by(table.c.review_due_ms, table.c.id)
             ).all()
-        return tuple(_glass(row) for row in rows)
+        return tuple(Glass(*row) for row in rows)
 
     def review(self, glass_id: str, *, by: str) -> Glass:
         """Note that another principal looked at what was done under emergency rights.
@@ -164,7 +162,7 @@ class Glasses:
             if now_ms < row.until_ms:
                 raise InvalidInput(f"review of {glass_id}: the emergency rights are still open")
             connection.execute(update(table).where(table.c.id == glass_id).values(reviewed_by=by, reviewed_ms=now_ms))
-            return _glass(connection.execute(select(table).where(table.c.id == glass_id)).one())
+            return Glass(*connection.execute(select(table).where(table.c.id == glass_id)).one())
 
 
 def take_alarm(connection: Connection, alarm: GlassAlarm, now_ms: int) -> None:
@@ -185,15 +183,7 @@ def check_minutes(minutes: int) -> None:
         raise InvalidInput(f"break-glass: expected 1 to {MAX_MINUTES} minutes, found {minutes}")
 
 
-def _open(now_ms: int) -> ColumnElement[bool]:
-    """Return the condition that rights are open now; a row that says they last longer than an hour opens none."""
-    table = schema.glass.c
-    at_most = table.until_ms <= table.from_ms + MAX_MINUTES * MINUTE_MS
-    return (table.from_ms <= now_ms) & (table.until_ms > now_ms) & at_most
-
-
-def _glass(row: Row[Any]) -> Glass:
-    return Glass(
-        row.id, row.principal, row.act, row.reason_commitment, row.from_ms, row.until_ms, row.review_due_ms,
-        row.reviewed_by, row.reviewed_ms,
-    )  # fmt: skip
+# A row that says the rights last longer than an hour opens none.
+_OPEN = f"FROM glass WHERE from_ms <= ? AND until_ms > ? AND until_ms <= from_ms + {MAX_MINUTES * MINUTE_MS}"
+_OPEN_OF = f"SELECT {column_names(schema.glass)} {_OPEN} AND principal = ? ORDER BY until_ms DESC"
+_OPEN_NOW = f"SELECT principal, id {_OPEN} ORDER BY until_ms"

@@ -5,9 +5,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, update
 
 from stanch.store.schema import access as schema
+from stanch.store.statement import run
 
 FACTS = "facts"
 POLICY = "policy"
@@ -23,8 +24,7 @@ class Revision:
 
 def read_revision(connection: Connection) -> Revision:
     """Return where both stand; a workspace without any change stands at 0."""
-    table = schema.access_revision
-    found = {row.of: row.value for row in connection.execute(select(table))}
+    found = dict[str, int](run(connection, 'SELECT "of", value FROM access_revision'))
     return Revision(found.get(FACTS, 0), found.get(POLICY, 0))
 
 

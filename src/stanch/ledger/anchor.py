@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert
 
 from stanch.crypto import sha256
 from stanch.errors import LogRolledBack, StoreError
@@ -13,6 +13,7 @@ from stanch.ledger.checkpoint import SignedCheckpoint
 from stanch.ledger.note import parse_note
 from stanch.store import Tables
 from stanch.store.schema.ledger import ledger_anchor
+from stanch.store.statement import run
 
 _AWAY_SECONDS = 60.0
 
@@ -134,16 +135,10 @@ class Anchors:
 
     def _last(self, anchor: Anchor, origin: str) -> "_Kept | None":
         """Return what an anchor kept of the largest size."""
-        table = ledger_anchor.c
-        query = (
-            select(table.size, table.created_ms)
-            .where(table.origin == origin, table.kind == anchor.uri)
-            .order_by(table.size.desc())
-            .limit(1)
-        )
+        query = "SELECT size, created_ms FROM ledger_anchor WHERE origin = ? AND kind = ? ORDER BY size DESC LIMIT 1"
         with self._tables.read() as connection:
-            found = connection.execute(query).one_or_none()
-        return None if found is None else _Kept(*found)
+            found = run(connection, query, (origin, anchor.uri))
+        return _Kept(*found[0]) if found else None
 
     def _keep(self, anchor: Anchor, signed: SignedCheckpoint) -> None:
         anchor.keep(signed)

@@ -5,6 +5,7 @@ So whoever trusts the old key has that long to learn of the new one. Notes that 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ OVERLAP_MS = 30 * 24 * 3600 * 1000
 """How long a replaced key signs beside its successor."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogKeys:
     """The keys of the log ``origin``.
 
@@ -59,7 +60,7 @@ class LogKeys:
         # A newer key than the present one was made by a rotation that did not come to its end.
         return cls(origin, tuple(keys[ids.index(present) :]), dict(replaced))
 
-    @property
+    @cached_property
     def verifiers(self) -> tuple[NoteVerifier, ...]:
         """The public halves of all keys that signed this log's checkpoints; the present one first."""
         return tuple(NoteSigner(self.origin, key).verifier for key in self.keys)

@@ -32,7 +32,7 @@ def check_name(name: str) -> str:
     Raises:
         InvalidInput: It may not.
     """
-    if not 0 < len(name) <= _MAX_NAME or "+" in name or any(c.isspace() or not c.isprintable() for c in name):
+    if not 0 < len(name) <= _MAX_NAME or not name.isprintable() or not {" ", "+"}.isdisjoint(name):
         raise InvalidInput(f"not a log or key name: {name[:80]!r}", why="no spaces, no '+', 1 to 256 characters")
     return name
 

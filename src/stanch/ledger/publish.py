@@ -126,8 +126,9 @@ class Publisher:
         with self._tables.read() as connection:
             notes |= {f"stored note {size}": note for size, note in self._stored_notes(connection)}
             frontier = self._frontier(connection)
-        verifiers = self.keys.verifiers
-        return frontier, {name: open_checkpoint(note, verifiers).checkpoint for name, note in notes.items()}
+        # Mostly they are one note in several places.
+        opened = {note: open_checkpoint(note, self.keys.verifiers).checkpoint for note in dict.fromkeys(notes.values())}
+        return frontier, {name: opened[note] for name, note in notes.items()}
 
     def _conflict(self, size: int) -> TileConflict:
         return TileConflict(

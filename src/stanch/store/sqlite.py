@@ -100,14 +100,14 @@ def refuse_network(path: Path, mountinfo: str) -> None:
     Raises:
         StoreUnsafe: The mount that holds the file is of such a kind.
     """
-    folder = path.parent.resolve()
+    folder = f"{path.parent.resolve()}/"
     kind, depth = "", -1
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        mount = Path(before.split(" ")[4].encode().decode("unicode_escape"))  # spaces stand as \040
+        mount = before.split(" ")[4].encode().decode("unicode_escape").rstrip("/")  # spaces stand as \040
         # A later line of the same mount point lies on top of the earlier one.
-        if folder.is_relative_to(mount) and len(mount.parts) >= depth:
-            kind, depth = after.split(" ")[0], len(mount.parts)
+        if folder.startswith(f"{mount}/") and len(mount) >= depth:
+            kind, depth = after.split(" ")[0], len(mount)
     if kind.split(".")[0] in _NETWORK:
         raise StoreUnsafe(
             f"{path}: lies on a {kind} file system",

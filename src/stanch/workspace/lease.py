@@ -60,8 +60,8 @@ class Leases:
     def expired(self) -> tuple[str, ...]:
         """Return the acts whose lease has expired, oldest first (act ids begin with their time)."""
         with self._tables.read() as connection:
-            found = select(act_lease.c.act).where(act_lease.c.until_ms <= self._now()).order_by(act_lease.c.act)
-            return tuple(connection.execute(found).scalars())
+            found = run(connection, "SELECT act FROM act_lease WHERE until_ms <= ? ORDER BY act", (self._now(),))
+        return tuple(act for (act,) in found)
 
     def running(self) -> tuple[str, ...]:
         """Return the acts that hold a lease, expired or not: those whose outcome is not recorded yet."""
