@@ -5,22 +5,54 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import numpy as np
 import pytest
+from scene import stanch
+
+from stanch.audit import AuditParams, parse_policy, preregister
+from stanch.audit.gate import GateBreached
+from stanch.cli.auditing import gather_material, tuned_at
+from stanch.cli.demo.records import SYSTEM, export_lines, make_conversations
+from stanch.cli.models import load_base, load_scorer, tokenizer_digest_at
+from stanch.data import CanarySpec, open_dataset, plan_canaries
+from stanch.terms import Verdict
+from stanch.tune import TuneSpec
+from stanch.tune.noise import AesGaussian
+from stanch.workspace import Workspace
+from stanch.workspace.verbs_data import plant_canaries
+from stanch.workspace.verbs_model import CERTIFICATE_NAME, AuditOrder, pass_gate, run_audit, run_tuning
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-STANCH = [sys.executable, "-m", "stanch"]
-PATIENCE = 1800
 DEMOS = 3
 """An audit sees a leak where there is none once in a hundred, as it says; in three of three demos, once in 10^6."""
 
-
-def start(*words, **where):
-    """Start stanch so that Ctrl-C reaches it, as in a terminal; where tests run in the background it is ignored."""
-    command = ["env", "--default-signal=INT", *STANCH, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **where)
+NOISY = """
+[base]
+path = "{base}"
+[data]
+uri = "{data}"
+unit = "record"
+[method]
+rank = 16
+alpha = 32
+[privacy]
+epsilon = 0.5
+delta = 1e-6
+[train]
+learning_rate = 1e-2
+epochs = 14
+batch = 16
+checkpoint_every = 0
+[output]
+path = "{out}"
+"""
+# Personal values have no part in the claim, and guessing them takes longer than all the rest of the audit.
+CLAIMED = AuditParams(
+    detectable_auc=0.7, min_power=0.6, exposure_secrets=2, exposure_candidates=19, tree_budget=20,
+    reconstruction_values=0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +64,15 @@ def demo(tmp_path_factory):
         results = json.loads((folder / "demo.json").read_text())["results"]
         if results.get("audit-2", {}).get("gate") != "BLOCKED":
             break
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)["data"]["steps"]
+    assert done.code == 0, done.err
+    return folder, done.data["steps"]
 
 
 def play_demo(folder):
-    """Interrupt a demo in its second step, go on with it, and return how it ended."""
-    process = start("demo", str(folder), "--model", "tiny")
+    """Interrupt a demo in its second step, go on with it in another process, and return how it ended."""
+    # So that Ctrl-C reaches it, as in a terminal; where tests run in the background it is ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "stanch", "demo", str(folder), "--model", "tiny"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.lstrip().startswith("2/11"):
             break
@@ -48,10 +82,7 @@ def play_demo(folder):
     assert process.returncode == 130
     assert f"Go on with: stanch demo {folder}" in errors
     assert not (folder / "plain").exists()
-    return subprocess.run(
-        [*STANCH, "--json", "demo", str(folder), "--model", "tiny"], capture_output=True, text=True, check=False,
-        timeout=PATIENCE,
-    )  # fmt: skip
+    return stanch(f"--json demo {folder} --model tiny")
 
 
 def test_the_plainly_tuned_model_leaks_and_is_blocked(demo):
@@ -95,8 +126,7 @@ def test_the_changed_row_is_located_and_the_true_log_verifies(demo):
     assert {"data.inject", "tune.run", "audit.run", "audit.gate", "release.create", "trace.plan"} <= set(
         steps["ledger"]["kinds"]
     )
-    verify = subprocess.run([*STANCH, "--workspace", str(folder), "--as", "ines", "log", "verify"], check=False)
-    assert verify.returncode == 0
+    assert stanch(f"--workspace {folder} --as ines log verify").code == 0
 
 
 def test_the_guard_lets_no_row_out(demo):
@@ -121,35 +151,76 @@ def test_nothing_marked_lies_in_plain(demo):
     assert not list(folder.rglob("*.partial"))
 
 
-def test_a_second_demo_gets_its_own_folder(tmp_path):
+def test_a_second_demo_gets_its_own_folder(tmp_path, monkeypatch, cheaply):  # noqa: ARG001 - cheaply is asked for its effect
+    def interrupt(*_given, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stanch.cli.demo.tiny_torch.make_tiny_model", interrupt)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "stanch-demo").mkdir()
     (tmp_path / "stanch-demo" / "mine.txt").write_text("keep")
-    process = start("demo", "--model", "tiny", cwd=tmp_path)
-    for line in process.stdout:
-        if "1/11" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=300)
+    assert stanch("demo --model tiny").code == 130
     assert (tmp_path / "stanch-demo-2" / "demo.json").is_file()
     assert [path.name for path in (tmp_path / "stanch-demo").iterdir()] == ["mine.txt"]
 
 
 def test_a_demo_with_other_options_is_refused(demo):
     folder, _ = demo
-    process = subprocess.run(
-        [*STANCH, "demo", str(folder), "--model", "tiny", "--seed", "2"], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 2
-    assert "holds a demo with" in process.stderr
+    refused = stanch(f"demo {folder} --model tiny --seed 2")
+    assert refused.code == 2
+    assert "holds a demo with" in refused.err
 
 
 def test_the_evidence_of_another_log_does_not_verify(demo):
     folder, _ = demo
-    key = Path(folder) / ".stanch" / "keys" / "case.pub.pem"
     other = "stanch.local/0000+00000000+ASokIlKRLahh13WWU5lZsiVRu2uBr+FaJcsOaXhabegg"
-    process = subprocess.run(
-        [*STANCH, "trace", "verify", str(folder / "evidence.zip"), "--key", str(key), "--log", other],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert process.returncode in {1, 2}
-    assert "error:" in process.stderr
+    refused = stanch(f"trace verify {folder}/evidence.zip --key {folder}/.stanch/keys/case.pub.pem --log {other}")
+    assert refused.code in {1, 2}
+    assert "error:" in refused.err
+
+
+def test_a_claim_without_noise_is_falsified_and_blocked(demo, tmp_path, monkeypatch):
+    """Somebody switches the noise off behind the certificate's back; the base is the demo's: one takes long to make."""
+
+    def silence(_self, _step, _parameter, count, _scale, take):
+        take(slice(0, count), np.zeros(count))
+
+    monkeypatch.setattr(AesGaussian, "draw", silence)
+    # Whoever switches the noise off also switches off the run's own check of it.
+    monkeypatch.setattr("stanch.tune.coverage_torch.check_noise", lambda _gradient: None)
+    base = demo[0] / "base"
+    people = make_conversations(7, 24, repeated=0)
+    export, train = tmp_path / "export.jsonl", tmp_path / "train.jsonl"
+    export.write_text("".join(f"{line}\n" for line in export_lines(people, 7)))
+    with Workspace.init(tmp_path / "w") as workspace:
+        dataset = open_dataset(export, key=workspace.keys.secret("dataset"))
+        plan = plan_canaries(
+            dataset, CanarySpec(n=64, secret_length=8, system=SYSTEM), preregistration=preregister(CLAIMED).to_json(),
+            tokenizer_digest=tokenizer_digest_at(base),
+        )  # fmt: skip
+        injected = plant_canaries(workspace, dataset, plan, train)
+        injected.plan.save(tmp_path / "plan.json")
+        out = tmp_path / "private"
+        spec = TuneSpec.from_toml(NOISY.format(base=base, data=train, out=out).encode())
+        tuned = run_tuning(workspace, spec, open_dataset(train, key=workspace.keys.secret("dataset")))
+        assert tuned.statement.epsilon <= 0.5, "the statement cannot know that the noise was off"
+        material = gather_material(workspace, tuned_at(out), tmp_path / "plan.json", train, None)
+        order = AuditOrder(
+            out,
+            lambda: load_scorer(out, base),
+            lambda scorer: load_base(scorer, base),
+            material,
+            CLAIMED,
+            tmp_path / "report",
+        )
+        report = run_audit(workspace, order).result.report
+        assert report.verdict == Verdict.DP_CLAIM_FALSIFIED
+        assert report.dp.p_value <= 0.01
+        policy = parse_policy(
+            {"max_epsilon_lower_bound": 100, "max_extraction_rate": 1.0, "max_extractable_secrets": 999}
+        )
+        with pytest.raises(GateBreached) as caught:
+            pass_gate(workspace, out, tmp_path / "report" / CERTIFICATE_NAME, policy)
+    assert any(
+        "privacy" in rule.rule or "dp" in rule.rule for rule in caught.value.decision.rules if rule.outcome == "breach"
+    )

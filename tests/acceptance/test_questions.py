@@ -10,8 +10,8 @@ pytestmark = pytest.mark.acceptance
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "explain" / "questions.md"
-ISSUES = {"test_demo.py", "test_noise_off.py"}
-"""Acceptance lines of the main job, which no architect asked."""
+ISSUES = {"test_demo.py"}
+"""The main job, which no architect asked."""
 
 
 def test_page_and_scenarios_agree():

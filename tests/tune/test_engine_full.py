@@ -382,8 +382,8 @@ def test_a_norm_that_mixes_rows_is_refused():
 
 def test_a_whole_run_tunes_all_weights(make_spec, chats):
     """From spec to a verified statement; the output is a model of its own, reloaded and compared at the end."""
-    train = 'steps = 3\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 0\ngradient_checkpointing = true'
-    tuned = tune(make_spec(method='kind = "full"', train=train), dataset=chats)
+    train = 'steps = 4\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 0\ngradient_checkpointing = true'
+    tuned = tune(make_spec(method='kind = "full"', privacy="epsilon = 1.0", train=train), dataset=chats)
     verified = verify_run(tuned.path)
     assert verified.plan is not None
     assert verified.plan.method == "full"

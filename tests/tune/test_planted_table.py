@@ -9,7 +9,7 @@
 | per-batch clipping | removing a unit moves the sum by more than the bound |
 | stale parameter reference | the comparison of trained, optimised and collected tensors |
 
-An audit sees the first one too: ``tests/acceptance/test_noise_off.py``.
+An audit sees the first one too: ``tests/acceptance/test_demo.py``.
 """
 
 from dataclasses import replace

@@ -224,7 +224,7 @@ def test_the_fetched_model_is_tuned_privately_and_reloads(tmp_path, user_cache):
         pytest.skip("SmolLM2 is not there: run `stanch tune fetch-model smollm2`")
     chats = open_dataset(write_chats(tmp_path / "chats.jsonl", 40), key=KEY)
     spec = read(
-        f'[base]\npath = "{base}"\n[method]\nrank = 4\nlayers = [28, 29]\n[privacy]\nepsilon = 2.0\n'
+        f'[base]\npath = "{base}"\n[method]\nrank = 4\nlayers = [28, 29]\n[privacy]\nepsilon = 1.0\n'
         f'[train]\nsteps = 3\nbatch = 4\n[output]\npath = "{tmp_path}/out"\n'
     )
     tuned = tune(spec, dataset=chats)

@@ -436,17 +436,17 @@ def test_nothing_starts_when_the_beginning_cannot_be_recorded(make_spec, chats):
 
 
 def test_duplicates_are_grouped_dropped_or_kept(make_spec, tmp_path):
-    path = write_chats(tmp_path / "twice.jsonl", 40)
+    path = write_chats(tmp_path / "twice.jsonl", 60)
     path.write_bytes(path.read_bytes() * 2)
     ds = open_dataset(path, key=KEY)
-    grouped = prepare(make_spec(privacy="epsilon = 1.0", train="steps = 4\nbatch = 8"), ds)
+    grouped = prepare(make_spec(privacy=PRIVACY, train="steps = 4\nbatch = 8"), ds)
     assert {len(unit.record_ids) for unit in grouped.units.units} == {2}
     assert grouped.plan is not None
-    assert grouped.plan.n_units == 40
+    assert grouped.plan.n_units == 60
     dropped = prepare(make_spec(privacy="enabled = false"), ds)
-    assert len(dropped.units.units) == 40
+    assert len(dropped.units.units) == 60
     kept = prepare(make_spec(privacy="enabled = false", extra='duplicates = "keep"'), ds)
-    assert len(kept.units.units) == 80
+    assert len(kept.units.units) == 120
     with pytest.raises(InvalidInput, match="drop"):
         prepare(make_spec(extra='duplicates = "drop"'), ds)
 
@@ -465,11 +465,11 @@ def test_planted_copies_are_not_dropped(make_spec, tmp_path):
 
 
 def test_a_column_is_a_unit(make_spec, tmp_path):
-    ds = open_dataset(write_chats(tmp_path / "c.jsonl", 90, customers=30), key=KEY)
-    spec = make_spec(data='unit = "column:customer_id"', privacy="epsilon = 1.0", train="steps = 2\nbatch = 3")
+    ds = open_dataset(write_chats(tmp_path / "c.jsonl", 180, customers=60), key=KEY)
+    spec = make_spec(data='unit = "column:customer_id"', privacy=PRIVACY)
     tuned = tune(spec, dataset=ds)
     assert "everything with one value of customer_id" in tuned.statement.reading
-    assert tuned.statement.fields["plan"]["n_units"] == 30
+    assert tuned.statement.fields["plan"]["n_units"] == 60
 
 
 def test_earlier_runs_add_up(make_spec, private_run):
@@ -490,7 +490,7 @@ def test_what_an_earlier_run_names_adds_up_too_and_once(make_spec, private_run, 
 
     def run(name, *earlier):
         paths = json.dumps([str(path) for path in earlier])
-        given = {"train": "steps = 1\nbatch = 8", "output": f'path = "{tmp_path / name}"'}
+        given = {"train": "steps = 6\nbatch = 8", "output": f'path = "{tmp_path / name}"'}
         return tune(make_spec(privacy=f"epsilon = 1.0\nearlier = {paths}", **given), dataset=ds)
 
     second = run("second", tuned.path)
@@ -523,7 +523,7 @@ def full_run(make_spec, tmp_path):
     """Return a builder of whole models, each a base for others."""
 
     def build(data, **tables):
-        spec = make_spec(method='kind = "full"', train="steps = 1\nbatch = 8", **tables)
+        spec = make_spec(method='kind = "full"', **tables)
         return tune(spec.changed(output={"path": str(tmp_path / "whole")}), dataset=data).path
 
     return build
@@ -544,7 +544,7 @@ def test_a_base_that_a_private_run_on_this_data_made_counts(make_spec, chats, fu
 
 
 def test_the_statement_says_that_unfinished_runs_are_not_counted(make_spec, chats):
-    spec = make_spec(privacy=PRIVACY, train="steps = 1\nbatch = 8")
+    spec = make_spec(privacy=PRIVACY)
     dead = (UnfinishedRun("ab" * 32, 7), UnfinishedRun("cd" * 32, 0))
     tuned = tune(spec, dataset=chats, earlier=dead)
     told = "runs on the same data that never ended (2, with at least 7 charged steps together)"

@@ -231,6 +231,7 @@ class ScanLaw:
         self._grid = grid
         self._tails = _BinomialRows(grid)
         self._increments = _BinomialRows(tuple(np.diff(grid, prepend=0).tolist()))
+        self._last: tuple[float, FloatArray] | None = None
 
     @staticmethod
     @functools.lru_cache(maxsize=4)
@@ -245,7 +246,7 @@ class ScanLaw:
 
     def statistics(self, right: IntArray, epsilon: float) -> FloatArray:
         """Return T for each row of right guesses at the grid, shape (..., size)."""
-        tails = self._tails.upper_tails(epsilon)[np.arange(self.size), right]
+        tails = self._upper_tails(epsilon)[np.arange(self.size), right]
         return np.asarray(tails.min(axis=-1), dtype=np.float64)
 
     def statistic(self, right: IntArray, epsilon: float) -> float:
@@ -260,7 +261,7 @@ class ScanLaw:
         """
         if level < _UNDERFLOW:
             return self.size * _UNDERFLOW
-        tails = self._tails.upper_tails(epsilon)
+        tails = self._upper_tails(epsilon)
         steps = self._increments.probabilities(epsilon)
         law = np.ones(1)
         crossed = 0.0
@@ -274,6 +275,13 @@ class ScanLaw:
                 break
         return min(crossed, 1.0)
 
+    def _upper_tails(self, epsilon: float) -> FloatArray:
+        """Return the tails, which are asked for twice in a row: for a statistic, and for its p-value."""
+        last = self._last
+        if last is None or last[0] != epsilon:
+            last = self._last = epsilon, self._tails.upper_tails(epsilon)
+        return last[1]
+
 
 class _BinomialRows:
     """Binomial laws of several counts at once; their coefficients are computed once, for any success probability."""
@@ -283,16 +291,16 @@ class _BinomialRows:
         size = np.asarray(counts, dtype=np.float64)[:, None]
         self._right = np.arange(max(counts) + 1, dtype=np.float64)[None, :]
         self._wrong = size - self._right
-        self._possible = self._wrong >= 0
-        wrong = np.where(self._possible, self._wrong, 0.0)
-        self._log_choose = (
+        possible = self._wrong >= 0
+        wrong = np.where(possible, self._wrong, 0.0)
+        log_choose = (
             scipy.special.gammaln(size + 1) - scipy.special.gammaln(self._right + 1) - scipy.special.gammaln(wrong + 1)
         )
+        self._log_choose = np.where(possible, log_choose, -np.inf)
 
     def _table(self, epsilon: float) -> FloatArray:
         log_right = -math.log1p(math.exp(-epsilon))
-        logs = self._log_choose + self._right * log_right + self._wrong * (log_right - epsilon)
-        return np.exp(np.where(self._possible, logs, -np.inf))
+        return np.exp(self._log_choose + self._right * log_right + self._wrong * (log_right - epsilon))
 
     def probabilities(self, epsilon: float) -> list[FloatArray]:
         """Return P[Bin(n, q) = w] for w in 0..n, one array for each count n."""
@@ -300,5 +308,7 @@ class _BinomialRows:
 
     def upper_tails(self, epsilon: float) -> FloatArray:
         """Return P[Bin(n, q) >= w] in row n, column w; 0 for w = n + 1 and beyond, with one such column at least."""
-        tails = np.cumsum(self._table(epsilon)[:, ::-1], axis=1)[:, ::-1]
-        return np.pad(tails, ((0, 0), (0, 1)))
+        table = self._table(epsilon)
+        tails = np.zeros((len(table), table.shape[1] + 1))
+        tails[:, :-1] = np.cumsum(table[:, ::-1], axis=1)[:, ::-1]
+        return tails

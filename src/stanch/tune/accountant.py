@@ -73,15 +73,30 @@ def compose_epsilon(mechanisms: tuple[Mechanism, ...], delta: float, discretizat
 
 @lru_cache(maxsize=256)
 def rdp_epsilon(mechanism: Mechanism, delta: float) -> float:
-    """Return epsilon at ``delta`` by Rényi accounting (looser than :func:`spent_epsilon`)."""
+    """Return epsilon at ``delta`` by Rényi accounting (looser than :func:`spent_epsilon`).
+
+    The best of dp-accounting's orders. Whole ones are cheap: those between are tried around the best of them alone. Any
+    order gives an upper bound, and the least of all, which is enough where nothing was learned, is always tried.
+    """
     if mechanism.steps == 0:
         return 0.0
+    orders: list[float] = _dp().rdp.rdp_privacy_accountant.DEFAULT_RDP_ORDERS
+    found, best = _rdp_of_orders(mechanism, delta, [order for order in orders if order in {orders[0], int(order)}])
+    nearer, _ = _rdp_of_orders(mechanism, delta, [order for order in orders if 0 < abs(order - best) < 1])
+    return min(found, nearer)
+
+
+def _rdp_of_orders(mechanism: Mechanism, delta: float, orders: list[float]) -> tuple[float, float]:
+    """Return epsilon by the best of ``orders``, and that order; infinity without any."""
+    if not orders:
+        return math.inf, math.inf
     dp = _dp()
     sample = dp.PoissonSampledDpEvent(mechanism.rate, dp.GaussianDpEvent(mechanism.noise_multiplier))
     with _quiet():
-        accountant = dp.rdp.RdpAccountant(None, dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
+        accountant = dp.rdp.RdpAccountant(orders, dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
         accountant.compose(sample, mechanism.steps)
-        return float(accountant.get_epsilon(delta))
+        epsilon, order = accountant.get_epsilon_and_optimal_order(delta)
+    return float(epsilon), float(order)
 
 
 @lru_cache(maxsize=64)
