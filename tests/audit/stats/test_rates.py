@@ -258,3 +258,11 @@ def test_rates_outside_the_unit_interval_are_refused():
     for rate in (0.0, 1.0, -0.1):
         with pytest.raises(InvalidInput):
             tpr_at_fpr(*data, rate)
+
+
+@pytest.mark.parametrize("block", [1, 19, 20, 7 * 20 + 1])
+def test_the_permutations_are_the_same_however_many_are_drawn_at_once(monkeypatch, block):
+    scores, member = np.arange(20) % 7, np.arange(20) % 3 == 0
+    whole = permutation_p_value(scores, member, seed=5)
+    monkeypatch.setattr("stanch.audit.rates._BLOCK", block)
+    assert permutation_p_value(scores, member, seed=5) == whole
