@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,10 +176,26 @@ def test_the_command_line_stamps_a_signature_and_demands_one(authority, tmp_path
     assert f"signed not after {NOW:%Y-%m-%d}" in capsys.readouterr().out
 
 
+def certificate_that_denies_it():
+    """A certificate whose basic constraints say that it is no authority's."""
+    name, key = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "holder")]),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 def test_roots_are_certificates_of_authorities(authority):
     leaf = (authority.folder / "tsa.pem").read_bytes()
     for pem in (b"", b"nonsense", leaf, authority.root + leaf):
         with pytest.raises(InvalidInput, match=r"roots\.pem"):
+            TimestampRoots.from_pem(pem, what="roots.pem")
+    holder = certificate_that_denies_it()
+    for pem in (holder, authority.root + holder):
+        with pytest.raises(InvalidInput, match="each of an authority"):
             TimestampRoots.from_pem(pem, what="roots.pem")
     assert len(TimestampRoots.from_pem(authority.root * 64, what="roots.pem").certificates) == 64
     with pytest.raises(InvalidInput, match="at most 64 certificates"):
