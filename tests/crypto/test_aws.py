@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from stanch.crypto import sha256
 from stanch.crypto.providers import aws
 from stanch.crypto.recipient import parse_recipient
 from stanch.crypto.stanza import KeyDestroyed, KeyUnavailable, Stanza, WrapContext, encode_base64url
@@ -41,7 +42,8 @@ def told(account):
 
 
 def bound(key):
-    return aws._encryption_context(CONTEXT, key.key_id)
+    info = sha256(CONTEXT.info("aws-kms", key.key_id)).hex()
+    return {"stanch:info": info, "stanch:bundle": CONTEXT.bundle_id.hex()}
 
 
 def stanza_of(key, wrapped=b"wrapped", arn=ARN):
