@@ -321,6 +321,7 @@ def test_an_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypat
     with pytest.raises(StoreError, match="cannot be written") as caught:
         write_atomic(target, b"new")
     assert (caught.value.exit_code, caught.value.next_step) == (4, "free or mend the disk, then repeat")
+    assert caught.value.why == "No space left on device"
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(InvalidInput):
