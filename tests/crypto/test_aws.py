@@ -4,15 +4,17 @@ A server that imitates KMS shows that both speak one language; what KMS says bey
 """
 
 import socket
+import sys
 import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from stanch.crypto import sha256
 from stanch.crypto.providers import aws
 from stanch.crypto.recipient import parse_recipient
 from stanch.crypto.stanza import KeyDestroyed, KeyUnavailable, Stanza, WrapContext, encode_base64url
-from stanch.errors import DecryptionFailed, InvalidInput
+from stanch.errors import DecryptionFailed, InvalidInput, MissingExtraError
 
 CONTEXT = WrapContext(bytes(32), bytes(range(32)), "2030-01-01T00:00:00Z")
 ROOT = bytes(range(100, 132))
@@ -40,7 +42,8 @@ def told(account):
 
 
 def bound(key):
-    return aws._encryption_context(CONTEXT, key.key_id)
+    info = sha256(CONTEXT.info("aws-kms", key.key_id)).hex()
+    return {"stanch:info": info, "stanch:bundle": CONTEXT.bundle_id.hex()}
 
 
 def stanza_of(key, wrapped=b"wrapped", arn=ARN):
@@ -104,6 +107,34 @@ def test_kms_is_told_what_the_key_is_bound_to(told):
     assert key.unwrap(stanza, CONTEXT) == ROOT
 
 
+def test_the_name_of_a_key_says_that_it_has_replicas(account):
+    key = aws.AwsKey(account.replace(":key/", ":key/mrk-"))
+    with pytest.raises(InvalidInput, match="other regions"):
+        key.destroy()
+
+
+def test_what_is_no_root_or_no_stanza_of_kms_is_not_sent(told):
+    key, _ = told
+    with pytest.raises(InvalidInput):
+        key.wrap(ROOT[1:], CONTEXT)
+    with pytest.raises(InvalidInput, match="aws-kms"):
+        key.unwrap(Stanza("hpke-x25519", key.key_id, CONTEXT.not_after, stanza_of(key).fields), CONTEXT)
+
+
+def test_without_the_optional_part_the_install_line_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MissingExtraError, match="aws"):
+        aws.AwsKey(ARN)
+
+
+def test_of_an_error_of_the_service_at_most_sixty_letters_are_told(told):
+    key, client = told
+    client.add_client_error("describe_key", 61 * "x")
+    with pytest.raises(KeyUnavailable) as caught:
+        key._state()
+    assert caught.value.why == 60 * "x"
+
+
 def test_a_ciphertext_is_sent_up_to_its_largest_size_and_to_its_own_key(told):
     key, client = told
     client.add_response("decrypt", {"Plaintext": ROOT, "KeyId": ARN})
@@ -164,15 +195,13 @@ def test_a_key_is_scheduled_for_deletion_once_in_the_shortest_time(told):
     assert key.destroy().state == "absent"
 
 
-def test_plain_http_to_another_machine_is_refused(kms, monkeypatch):
-    arn = kms.key()
+def test_plain_http_to_another_machine_is_refused(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "http://192.0.2.1:80")
     with pytest.raises(InvalidInput, match="https"):
-        parse_recipient(arn)
+        parse_recipient(account)
 
 
-def test_a_service_that_is_not_there_or_silent_is_not_waited_for(kms, monkeypatch):
-    arn = kms.key()
+def test_a_service_that_is_not_there_or_silent_is_not_waited_for(account, monkeypatch):
     monkeypatch.setattr(
         aws, "_TIMEOUTS", {"connect_timeout": 0.3, "read_timeout": 0.3, "retries": {"total_max_attempts": 1}}
     )
@@ -184,7 +213,7 @@ def test_a_service_that_is_not_there_or_silent_is_not_waited_for(kms, monkeypatc
             monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", f"http://127.0.0.1:{port}")
             began = time.monotonic()
             with pytest.raises(KeyUnavailable, match="could not be asked"):
-                parse_recipient(arn).wrap(ROOT, CONTEXT)
+                parse_recipient(account).wrap(ROOT, CONTEXT)
             assert time.monotonic() - began < 5
 
 

@@ -120,8 +120,14 @@ def test_a_missing_field_or_another_type_is_refused(stanza):
     fields = {name: value for name, value in stanza.fields.items() if name != "check"}
     with pytest.raises(InvalidInput):
         Passphrase("x").unwrap(Stanza(stanza.type, stanza.key_id, None, fields), CONTEXT)
+    with pytest.raises(InvalidInput, match="expected the fields"):
+        Passphrase("x").unlock(fields, b"")
     with pytest.raises(InvalidInput):
         Passphrase("x").unwrap(Stanza("hpke-x25519", stanza.key_id, None, stanza.fields), CONTEXT)
+
+
+def test_no_repr_shows_a_passphrase():
+    assert repr(Passphrase("marker1234")) == "Passphrase(…)"
 
 
 def test_one_text_however_the_keyboard_composes_it():

@@ -32,6 +32,27 @@ def test_one_key_has_one_text_and_no_path_of_this_machine():
     assert {str(Pkcs11Uri.parse(text)) for text in texts} == {"pkcs11:token=a;object=b%2Fc"}
 
 
+def test_a_token_may_be_named_by_each_of_its_attributes():
+    text = "pkcs11:token=a;manufacturer=b%21;serial=c;model=d;id=%01"
+    uri = Pkcs11Uri.parse(text)
+    assert uri.token == {"token": b"a", "manufacturer": b"b!", "serial": b"c", "model": b"d"}
+    assert str(uri) == text
+
+
+def test_what_cannot_be_said_of_a_secret_key_is_listed_in_order():
+    names = [f"x-{letter}" for letter in "fedcba"]
+    with pytest.raises(InvalidInput, match="x-a, x-b, x-c, x-d, x-e, x-f"):
+        Pkcs11Uri.parse("pkcs11:token=a;object=b;" + ";".join(f"{name}=1" for name in names))
+
+
+def test_a_uri_is_read_up_to_its_limit_and_begins_as_one():
+    text = "pkcs11:token=a;object="
+    assert Pkcs11Uri.parse(text + (2048 - len(text)) * "b").key["object"] == (2048 - len(text)) * b"b"
+    for wrong in (text + (2049 - len(text)) * "b", "token=a;object=b"):
+        with pytest.raises(InvalidInput, match=r"expected pkcs11:token"):
+            Pkcs11Uri.parse(wrong)
+
+
 def test_the_environment_fills_in_what_the_uri_does_not_say(monkeypatch):
     monkeypatch.setenv("STANCH_PKCS11_MODULE", "/lib/env.so")
     monkeypatch.setenv("STANCH_PKCS11_PIN_FILE", "/run/env-pin")

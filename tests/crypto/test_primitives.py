@@ -9,7 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -269,7 +276,8 @@ def test_a_key_file_is_private_and_never_replaced(tmp_path):
 def test_no_repr_shows_a_private_key():
     key = SigningKey.from_seed(bytes(range(32)))
     assert bytes(range(32)).hex() not in repr(key)
-    assert key.public.key_id in repr(key)
+    assert repr(key) == f"SigningKey({key.key_id})"
+    assert repr(key.public) == f"VerifyKey({key.key_id})"
 
 
 @pytest.mark.parametrize("pem", [b"", b"garbage", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
@@ -282,6 +290,30 @@ def test_what_is_no_key_is_refused(pem, tmp_path):
         SigningKey.load(tmp_path / "k")
 
 
+def test_a_key_of_another_kind_or_a_locked_one_is_refused_by_its_name(tmp_path):
+    other = rsa.generate_private_key(65537, 2048)
+    public = other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(InvalidInput, match=r"ada\.pem: expected a key of P-256"):
+        VerifyKey.from_pem(public, what="ada.pem")
+    locked = ec.generate_private_key(ec.SECP256R1())
+    for key, cipher, words in (
+        (other, NoEncryption(), "expected a key of P-256"),
+        (locked, BestAvailableEncryption(b"x"), "expected an unencrypted private signing key"),
+    ):
+        path = tmp_path / f"{key.key_size}.pem"
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, cipher))
+        path.chmod(0o600)
+        with pytest.raises(InvalidInput, match=rf"{path.name}: {words}"):
+            SigningKey.load(path)
+
+
+def test_keys_are_the_same_by_their_kind_and_bytes():
+    one, other = (SigningKey.from_seed(bytes([first]) * 32).public for first in (1, 2))
+    assert one == VerifyKey.from_pem(one.to_pem())
+    assert one != other
+    assert one != one.raw
+
+
 def test_an_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
     target = tmp_path / "file"
     write_atomic(target, b"old")
@@ -289,6 +321,7 @@ def test_an_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypat
     with pytest.raises(StoreError, match="cannot be written") as caught:
         write_atomic(target, b"new")
     assert (caught.value.exit_code, caught.value.next_step) == (4, "free or mend the disk, then repeat")
+    assert caught.value.why == "No space left on device"
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(InvalidInput):

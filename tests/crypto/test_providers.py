@@ -19,6 +19,7 @@ from stanch.crypto.identity import Identity, generate_identity, load_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.crypto.providers import pkcs11
 from stanch.crypto.recipient import parse_recipient
+from stanch.crypto.signing import key_id
 from stanch.crypto.stanza import (
     DestroyableKey,
     KeyDestroyed,
@@ -321,13 +322,43 @@ def test_age_itself_opens_ours_and_we_open_its(key, kind, save):
     for wrong in (plain[:-1], plain[:4] + bytes(32) + plain[36:], ROOT):
         made = subprocess.run(["age", "-r", key.describe().recipient], input=wrong, check=True, capture_output=True)
         refuses(key, with_field(stanza, "ct", encode_base64url(made.stdout)))
-    refuses(key, with_field(stanza, "ct", encode_base64url(bytes(4097))))
+
+
+@pytest.fixture(scope="module")
+def age_key():
+    age = pytest.importorskip("pyrage", reason="pyrage is not installed")
+    from stanch.crypto.providers.age import AgeIdentity  # noqa: PLC0415 - after the check that it can be used
+
+    return AgeIdentity(str(age.x25519.Identity.generate()))
+
+
+def test_an_age_file_has_4096_bytes_at_most(age_key):
+    stanza = age_key.wrap(ROOT, CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        age_key.unwrap(with_field(stanza, "ct", encode_base64url(bytes(4096))), CONTEXT)
+    with pytest.raises(InvalidInput, match="at most 4096 bytes, found 4097"):
+        age_key.unwrap(with_field(stanza, "ct", encode_base64url(bytes(4097))), CONTEXT)
+
+
+def test_an_age_recipient_opens_nothing_and_both_halves_show_its_id_alone(age_key):
+    recipient = age_key.recipient
+    with pytest.raises(KeyUnavailable):
+        recipient.unwrap(recipient.wrap(ROOT, CONTEXT), CONTEXT)
+    assert repr(recipient) == f"AgeRecipient({recipient.key_id})"
+    assert repr(age_key) == f"AgeIdentity({recipient.key_id})"
+
+
+def test_age_texts_that_are_no_unicode_are_refused(age_key):
+    for make in (type(age_key), type(age_key.recipient)):
+        with pytest.raises(InvalidInput, match="expected"):
+            make("age1\udc80")
 
 
 @pytest.mark.parametrize("name", ["age"], indirect=True)
 def test_malformed_age_keys_are_refused_without_being_quoted(kind, save):
     good = kind.make()
     secret = good.splitlines()[-1]
+    load(save(f"# comment\n\n{secret}\n\n"))
     for text in (good + secret, secret[:-1], secret + "A", f"# only a comment\n{secret.lower()}", "# nothing"):
         with pytest.raises(InvalidInput) as caught:
             load_identity(save(text))
@@ -338,15 +369,11 @@ def test_malformed_age_keys_are_refused_without_being_quoted(kind, save):
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300))
-def test_age_refuses_any_other_bytes(data):
-    age = pytest.importorskip("pyrage", reason="pyrage is not installed")
-    from stanch.crypto.providers.age import AgeIdentity  # noqa: PLC0415 - after the check that it can be used
-
-    key = AgeIdentity(str(age.x25519.Identity.generate()))
-    stanza = key.wrap(ROOT, CONTEXT)
+def test_age_refuses_any_other_bytes(age_key, data):  # one key for all examples
+    stanza = age_key.wrap(ROOT, CONTEXT)
     head = decode_base64url(stanza.fields["ct"], what="ct")[:22]
     for wrong in (data, head + data):
-        refuses(key, with_field(stanza, "ct", encode_base64url(wrong)))
+        refuses(age_key, with_field(stanza, "ct", encode_base64url(wrong)))
 
 
 # --- PKCS#11 ---
@@ -394,6 +421,76 @@ def test_a_token_is_known_by_everything_that_the_uri_says_of_it(softhsm):
         parse_recipient(named).wrap(ROOT, CONTEXT)
         with pytest.raises(KeyUnavailable, match="expected one such token, found 0"):
             parse_recipient(named.replace(f"{name}=", f"{name}=x")).wrap(ROOT, CONTEXT)
+
+
+def test_a_key_may_be_named_by_its_id(softhsm):
+    import pkcs11 as library  # noqa: PLC0415 - a part that may be missing
+
+    attribute = library.Attribute
+    with softhsm.open() as session:
+        for number in (b"\x01", b"\x02"):
+            kept = {attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
+            session.generate_key(library.KeyType.AES, 256, id=number, label="same", store=True, template=kept)
+    first, second = (parse_recipient(softhsm.uri("same").replace("?", f";id=%{number}?")) for number in ("01", "02"))
+    assert first.unwrap(first.wrap(ROOT, CONTEXT), CONTEXT) == ROOT
+    assert second.destroy().state == "destroyed"
+    with pytest.raises(KeyDestroyed):
+        second.wrap(ROOT, CONTEXT)
+    first.wrap(ROOT, CONTEXT)
+
+
+def test_only_destroying_asks_a_token_to_be_written_to(softhsm, monkeypatch):
+    key, asked = pkcs11.Pkcs11Key(softhsm.key()), []
+    act = key._in_session
+    monkeypatch.setattr(key, "_in_session", lambda what, rw: asked.append(rw) or act(what, rw=rw))
+    key.unwrap(key.wrap(ROOT, CONTEXT), CONTEXT)
+    key.destroy()
+    assert asked == [False, False, True]
+
+
+def test_a_reader_without_a_card_is_passed_over(softhsm, monkeypatch):
+    import pkcs11 as library  # noqa: PLC0415 - a part that may be missing
+
+    class Empty:
+        def get_token(self):
+            raise library.TokenNotPresent
+
+    class Module:
+        def __init__(self, path):
+            self.module = real(path)
+
+        def get_slots(self, *, token_present):
+            return self.module.get_slots(token_present=True) + ([] if token_present else [Empty()])
+
+    key, real = parse_recipient(softhsm.key()), library.lib
+    monkeypatch.setattr(library, "lib", Module)
+    assert key.unwrap(key.wrap(ROOT, CONTEXT), CONTEXT) == ROOT
+
+
+def test_a_token_that_is_lost_is_no_wrong_key(softhsm, monkeypatch):
+    from pkcs11 import exceptions  # noqa: PLC0415 - a part that may be missing
+
+    class Key:
+        def decrypt(self, *_, **__):
+            raise self.error
+
+    key, fake = pkcs11.Pkcs11Key(softhsm.key()), Key()
+    stanza = key.wrap(ROOT, CONTEXT)
+    monkeypatch.setattr(key, "_key", lambda _: fake)
+    for error, told in (
+        (exceptions.DeviceRemoved, KeyUnavailable),
+        (exceptions.EncryptedDataInvalid, DecryptionFailed),
+    ):
+        fake.error = error
+        with pytest.raises(told):
+            key.unwrap(stanza, CONTEXT)
+
+
+def test_a_pkcs11_keys_id_follows_from_its_text():
+    pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
+    key, text = pkcs11.Pkcs11Key("pkcs11:object=b;token=a"), b"pkcs11:token=a;object=b"
+    assert key.key_id == key_id("pkcs11", text)
+    assert repr(key) == f"Pkcs11Key({text.decode()})"
 
 
 def test_a_secret_that_is_no_aes_key_is_refused(softhsm):

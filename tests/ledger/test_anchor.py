@@ -7,7 +7,7 @@ import pytest
 
 from stanch.errors import InvalidInput, LedgerUnavailable, LogRolledBack, StoreError
 from stanch.ledger import LedgerParams, fsck
-from stanch.ledger.anchor import Anchors, anchor_key
+from stanch.ledger.anchor import Anchors, anchor_folder, anchor_key
 from stanch.ledger.anchor_uri import open_anchor
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.note import Cosigner, NoteSigner
@@ -268,10 +268,19 @@ def test_outside_means_another_device(ground):
     assert (ground.folder / "anchor").is_dir()
 
 
+def test_a_file_anchor_that_cannot_be_read_is_said(ground):
+    anchor = open_anchor("file:./anchor", log_folder=ground.folder)
+    assert (list(anchor.notes("example.com/log")), anchor.newest("example.com/log")) == ([], None)
+    (ground.folder / "anchor" / anchor_folder("example.com/log")).touch()
+    for read in (lambda: list(anchor.notes("example.com/log")), lambda: anchor.newest("example.com/log")):
+        with pytest.raises(StoreError, match=r"anchor file:\./anchor: cannot be read"):
+            read()
+
+
 @pytest.mark.parametrize(
     "uri",
     [
-        "", "file:", "file://", "ftp://x", "file://host/x", "s3lock:", "s3lock://bucket", "s3lock://bucket?days=0",
+        "", "file:", "file://", "ftp:x", "ftp://x", "file://host/x", "s3lock:", "s3lock://bucket", "s3lock://bucket?days=0",
         "s3lock:///prefix?days=3", "s3lock://bucket?days=3#x", "s3lock://bucket?days=100000",
         "s3lock://bucket?days=x", "s3lock://key:secret@bucket?days=3", "s3lock://bucket?days=3&acl=public",
     ],

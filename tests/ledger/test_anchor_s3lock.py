@@ -1,6 +1,7 @@
 """An anchor in a real S3 service with Object Lock: what is kept cannot be deleted or replaced in time."""
 
 import io
+import sys
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ boto3 = pytest.importorskip("boto3", reason="the extra aws is not installed")
 from botocore.exceptions import ClientError, EndpointConnectionError  # noqa: E402 - after the skip
 
 from stanch.crypto import SigningKey  # noqa: E402 - after the skips
-from stanch.errors import LogRolledBack, StoreError, StoreUnsafe  # noqa: E402 - same
+from stanch.errors import LogRolledBack, MissingExtraError, StoreError, StoreUnsafe  # noqa: E402 - same
 from stanch.ledger.anchor import anchor_key  # noqa: E402 - same
 from stanch.ledger.anchor_s3lock import S3LockAnchor  # noqa: E402 - same
 from stanch.ledger.anchor_uri import open_anchor  # noqa: E402 - same
@@ -219,6 +220,20 @@ def test_what_the_service_does_not_list_was_not_kept():
 def test_every_failure_of_the_service_is_a_store_error(error):
     with pytest.raises(StoreError, match="the service failed"):
         anchor_at(Service(error=error)).keep(signed(5))
+
+
+def test_a_version_of_another_checkpoint_that_stands_there_is_refused():
+    service = Service()
+    service.add(f"a/b/{anchor_key(LOG.name, 5)}", signed(5, b"\1" * 32).note)
+    with pytest.raises(LogRolledBack, match="keeps another checkpoint of 5 entries"):
+        anchor_at(service).keep(signed(5))
+    assert len(service.versions) == 1
+
+
+def test_without_the_optional_part_the_install_line_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MissingExtraError, match="aws"):
+        anchor_in("bucket", tmp_path)
 
 
 def test_the_oldest_version_counts_and_the_largest_size_is_the_newest():

@@ -163,6 +163,22 @@ def test_a_legal_hold_refuses_and_nothing_is_erased(people):
     assert run(ground, log, BOB).openings == 2
 
 
+def test_a_hold_is_kept_also_of_whom_no_opening_tells(people):
+    ground, log = people
+    entry = ground.entry()
+    log.append(replace(entry, act=replace(entry.act, principal=ALICE, subject=(HELD,))))
+    assert run(ground, log, None, "actor.user.email_addr", 0) == run_result()
+    with ground.tables.write() as connection:
+        connection.execute(ledger_opening.delete())
+        row = {"kind": "model", "name": "bot", "digest": str(HELD.digest), "legal_hold": 1}
+        rest = {"sensitivity": 0, "quarantined": 0, "gate": "", "made_by": ""}
+        connection.execute(resource.insert().values(**row, **rest))
+    with pytest.raises(NotPermitted, match=f"{ALICE} acted on bot"):
+        run(ground, log, ALICE)
+    assert occurrences(ground, SECRET)
+    assert run(ground, log, BOB).columns == 3
+
+
 @pytest.mark.parametrize(("result", "is_held"), [("done", True), ("failed", False)])
 def test_whoever_tuned_what_is_held_is_not_erased(people, result, is_held):
     ground, log = people

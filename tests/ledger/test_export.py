@@ -52,7 +52,8 @@ def test_every_kind_of_act_follows_the_profile_in_every_phase(kind):
     [
         ("guard.finding", (2006, 1)), ("watch.alarm", (2004, 1)), ("watch.incident.open", (2005, 1)),
         ("watch.incident.update", (2005, 2)), ("watch.incident.close", (2005, 3)), ("watch.finding.close", (2006, 3)),
-        ("access.login", (3002, 1)), ("policy.write", (3004, 3)), ("log.erase", (6003, 4)),
+        ("access.login", (3002, 1)), ("access.logout", (3002, 2)), ("access.suspend", (3007, 5)),
+        ("access.resume", (3007, 4)), ("policy.write", (3004, 3)), ("log.erase", (6003, 4)),
     ],
 )  # fmt: skip
 def test_classes(kind, expected):

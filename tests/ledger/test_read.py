@@ -148,10 +148,10 @@ def test_an_index_row_says_what_the_entry_says(load):
     act, principal = "019b76da-a800-7000-8000-000000000000", "p_aaaqeayeaudaocajbifqydiob4"
     assert row == ("o", 7, act, "intent", "", principal, 1_767_225_600_000, 99, "")
     assert row.digests == []
-    two = [{"digest": f"sha256:{digit * 64}"} for digit in "bab"]
+    two = [{"digest": f"sha256:{digit * 64}"} for digit in "fbeadcb"]
     subject = b'"stanch":{"subject":' + json.dumps(two).encode() + b","
     assert index.IndexRow.of("o", 7, data.replace(b'"stanch":{', subject)).digests == [
-        f"sha256:{digit * 64}" for digit in "ab"
+        f"sha256:{digit * 64}" for digit in "abcdef"
     ]
     for wrong in (b"", b"[]", data[:-1], data.replace(b'"intent"', b'"\xff"')):
         with pytest.raises(InvalidInput, match="entry 7: it is not an entry of a log"):
@@ -160,12 +160,12 @@ def test_an_index_row_says_what_the_entry_says(load):
 
 def test_who_was_refused_is_told_also_before_anybody_was_permitted(ground):
     with ground.create() as log:
-        for made in (denied, intent, outcome):
+        for made, who in ((denied, PEOPLE[1]), (intent, PEOPLE[0]), (outcome, PEOPLE[0])):
             time_ms = int(ground.clock() * 1000)
-            log.append(made(Act(kind="tune.run", id=new_act_id(time_ms), principal=PEOPLE[0]), time_ms=time_ms))
+            log.append(made(Act(kind="tune.run", id=new_act_id(time_ms), principal=who), time_ms=time_ms))
             ground.clock.seconds += 1
         start = int(ground.clock() * 1000) - 3000
-        assert asked(log.reader(), start) == {("tune.run", ""): frozenset({PEOPLE[0]})}
+        assert asked(log.reader(), start) == {("tune.run", ""): frozenset(PEOPLE)}
         assert asked(log.reader(), start + 1000) == {("tune.run", ""): frozenset({PEOPLE[0]})}
         assert asked(log.reader(), start + 2000) == {}
 
@@ -250,6 +250,7 @@ def test_who_asked_is_kept_and_forgotten_as_time_goes_on(ground, monkeypatch):
             log.append(intent(Act(kind=kind, id=new_act_id(time_ms), principal=who), time_ms=time_ms))
             return time_ms
 
+        assert asked(log.reader(), 0, last) == {}  # the first entry of a log is not passed over for that
         first, second = ask("tune.run", PEOPLE[0]), ask("audit.run", PEOPLE[1])
         assert asked(log.reader(), first, last) == {
             ("tune.run", ""): frozenset({PEOPLE[0]}),
@@ -263,7 +264,10 @@ def test_who_asked_is_kept_and_forgotten_as_time_goes_on(ground, monkeypatch):
             ("tune.run", ""): frozenset({PEOPLE[1]}),
             ("audit.run", ""): frozenset({PEOPLE[1]}),
         }
-        assert [start for _, start, _ in seen] == [2]  # of the entries, the new one alone
+        assert [at[1] for at in seen if len(at) == 3] == [2]  # of the entries, the new one alone
+        seen.clear()
+        asked(log.reader(), second, last)
+        assert seen == [(log.origin,)]  # where the log ends, and nothing else
         assert asked(log.reader(), third, last) == {("tune.run", ""): frozenset({PEOPLE[1]})}
         assert asked(log.reader(), third + 1, last) == {}
         assert asked(log.reader(), first, last) == asked(log.reader(), first)  # a clock that goes back
@@ -274,6 +278,8 @@ def test_a_query_by_act_finds_intent_and_outcome(history):
     reader, entries = history
     refs = list(reader.query(EntryQuery(act=entries[4].act.id)))
     assert [(ref.index, ref.act) for ref in refs] == [(4, entries[4].act.id), (5, entries[4].act.id)]
+    states = [(one.index, one.phase, one.status) for one in reader.states(EntryQuery(act=entries[4].act.id))]
+    assert states == [(4, "intent", 99), (5, "outcome", 1)]
     event = decode_entry(reader.entry(refs[0].index))
     assert event["metadata"]["correlation_uid"] == entries[4].act.id
 
@@ -287,21 +293,35 @@ def test_a_query_sees_entries_that_are_not_published_yet(ground):
 
 
 NARROW = {
-    "act": EntryQuery(act="a", phase="outcome"),
-    "principal": EntryQuery(principal=PEOPLE[0], phase="intent"),
-    "principal, since": EntryQuery(principal=PEOPLE[0], phase="intent", since_ms=0),
-    "kind": EntryQuery(kind="tune.run", phase="outcome", status=1),
-    "kind, before": EntryQuery(kind="tune.run", phase="intent", before=30),
-    "kind, newest": EntryQuery(kind="tune.run", phase="outcome", newest_first=True, limit=1),
-    "kind of a principal": EntryQuery(kind="tune.run", principal=PEOPLE[0], limit=5),
-    "subject": EntryQuery(subject=MODELS[0].digest, kind="tune.run", phase="outcome"),
-    "kind, since": EntryQuery(kind="tune.run", phase="outcome", since_ms=0),
-    "state, since": EntryQuery(phase="outcome", status=2, since_ms=0),
+    "act": (EntryQuery(act="a", phase="outcome"), "INDEX ledger_index_act ("),
+    "principal": (EntryQuery(principal=PEOPLE[0], phase="intent"), "INDEX ledger_index_newest_of_principal ("),
+    "principal, since": (EntryQuery(principal=PEOPLE[0], phase="intent", since_ms=0), "INDEX ledger_index_principal ("),
+    "kind": (EntryQuery(kind="tune.run", phase="outcome", status=1), "INDEX ledger_index_newest_of_kind ("),
+    "kind, before": (EntryQuery(kind="tune.run", phase="intent", before=30), "INDEX ledger_index_newest_of_kind ("),
+    "kind, newest": (
+        EntryQuery(kind="tune.run", phase="outcome", newest_first=True, limit=1),
+        "INDEX ledger_index_newest_of_kind (",
+    ),
+    "kind of a principal": (
+        EntryQuery(kind="tune.run", principal=PEOPLE[0], limit=5),
+        "INDEX ledger_index_newest_of_principal (",
+    ),
+    "subject": (
+        EntryQuery(subject=MODELS[0].digest, kind="tune.run", phase="outcome"),
+        "PRIMARY KEY (origin=? AND idx=?)",
+    ),
+    "kind, since": (EntryQuery(kind="tune.run", phase="outcome", since_ms=0), "INDEX ledger_index_kind ("),
+    "kind, since, newest": (
+        EntryQuery(kind="tune.run", since_ms=0, newest_first=True, limit=5),
+        "INDEX ledger_index_newest_of_kind (",
+    ),
+    "state, since": (EntryQuery(phase="outcome", status=2, since_ms=0), "INDEX ledger_index_state ("),
+    "state, newest": (EntryQuery(phase="outcome", status=2, newest_first=True, limit=5), ""),
 }
 
 
-@pytest.mark.parametrize("query", NARROW.values(), ids=list(NARROW))
-def test_a_narrow_query_does_not_read_the_whole_log(history, query, monkeypatch):
+@pytest.mark.parametrize(("query", "by"), NARROW.values(), ids=list(NARROW))
+def test_a_narrow_query_does_not_read_the_whole_log(history, query, by, monkeypatch):
     plans = []
 
     def explain(connection, statement, parameters=()):
@@ -313,7 +333,10 @@ def test_a_narrow_query_does_not_read_the_whole_log(history, query, monkeypatch)
     monkeypatch.setattr(index, "run", explain)
     list(reader.query(query))
     (of_index,) = [plan for plan in plans if plan.startswith(("SEARCH i ", "SCAN i"))]
-    assert "INDEX ledger_index_" in of_index or "(origin=? AND idx=?)" in of_index
+    assert by in of_index
+    # What is found by time or by state is sorted, but never where a limit ends the walk.
+    is_sorted = query.limit is None and (query.since_ms, query.status) != (None, None)
+    assert ("USE TEMP B-TREE FOR ORDER BY" in plans) == is_sorted
 
 
 @pytest.mark.parametrize("limit", [0, -1])

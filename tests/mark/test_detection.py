@@ -417,6 +417,8 @@ def test_keys_plan_and_original_must_belong_together(lora, full):
 def test_impossible_plans_are_refused(change):
     with pytest.raises(InvalidInput):
         ScorePlan(**{"variants": (Variant.PLAIN,), "n": 10} | change)
+    with pytest.raises(InvalidInput, match="expected one or more different variants"):
+        ScorePlan((), 10)
 
 
 def test_analyses_count_variants_rounds_releases_and_views():
@@ -485,6 +487,9 @@ def test_what_a_detection_says():
         ],
     }  # fmt: skip
     assert found_in(scores=found.scores[:1]).next_z == 0
+    last = replace(found.scores[1], recipient="r2", z={Variant.PLAIN: -1.0, Variant.SPECTRAL: -2.0})
+    assert found_in(scores=(*found.scores, last)).next_z == 2.5
+    assert found_in(variants=found.variants[:1]).unmatched == ("a", "b")
 
 
 def test_nobody_accused_means_nothing_below_a_quarter_of_the_coordinates():

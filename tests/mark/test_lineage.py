@@ -117,6 +117,7 @@ def test_independent_models_are_unrelated(world):
     assert found.verdict == "unrelated"
     assert found.order.log10_p > -3
     assert abs(found.effect.cosine) < 0.05
+    assert found.epsilon == 1e-9
 
 
 def test_a_suspect_with_weights_that_were_not_read_is_not_unrelated(world, tmp_path):
@@ -136,6 +137,20 @@ def test_equal_units_do_not_agree_by_place(world, tmp_path):
         found = examine_lineage(original, write(tmp_path / f"m{value}", weights, CONFIG), rng=rng())
         assert found.order.log10_p > -3
         assert found.verdict == "unrelated"
+    drawn = rng()
+    examine_lineage(original, original, rng=drawn)
+    assert drawn.bit_generator.state != rng().bit_generator.state  # what is given breaks the ties
+    assert examine_lineage(original, original).order.share == 1
+
+
+@pytest.mark.parametrize("part", ["up", "down", "gate"])
+def test_a_layer_of_which_a_part_is_no_matrix_is_not_compared(world, tmp_path, part):
+    weights = values_of(world[2])
+    weights[f"model.layers.0.mlp.{part}_proj.weight"] = weights[f"model.layers.0.mlp.{part}_proj.weight"].reshape(-1)
+    found = examine_lineage(world[2], write(tmp_path / "m", weights, CONFIG), rng=rng())
+    layers = examine_lineage(world[2], world[2], rng=rng()).order.layers
+    assert found.order.layers == found.match.layers == layers - 1
+    assert found.order.share == 1
 
 
 def test_columns_without_a_gain_are_left_out(world, tmp_path):
@@ -200,6 +215,8 @@ def test_the_verdict_needs_half_the_units_and_ten_times_the_controls():
     assert verdict(0.0, (), order=30) == "shares-base"
     nothing = Agreement(0, 0, 0)
     assert LineageReport(nothing, nothing, (), effect, None, 1e-9).verdict == "inconclusive"
+    five = Agreement(5, 1000, 1)  # whose bound is 1/120, and that is enough
+    assert LineageReport(five, nothing, (), effect, None, 1 / 120).related
 
 
 @pytest.mark.parametrize(
@@ -242,7 +259,7 @@ EFFECT, TUNING = Effect(0.9, 0.8, {"w": 0.9}), Effect(0.7, 0.6, {})
         (30, {"unread": ("a",)}, "shares-base", ("share a base",)),
         (0, {}, "unrelated", ("No relation",)),
         (0, {"unread": tuple("abcdef")}, "inconclusive", ("a, b, c, d, e; give each of these alone.",)),
-        (0, {"match": Agreement(12, 1000, 2)}, "inconclusive", ("controls of the same family",)),
+        (0, {"match": Agreement(10, 1000, 2)}, "inconclusive", ("controls of the same family",)),
         (0, {"match": Agreement(9, 1000, 2)}, "unrelated", ("No relation",)),
     ],
 )
@@ -344,6 +361,7 @@ def test_the_effect_of_changes_is_that_of_what_is_not_the_base():
 def test_what_is_not_finite_counts_as_nothing():
     found = compared({"a": [[1.0, 1.0, 1.0]]}, {"a": [[1.0, np.nan, np.inf]]})
     assert found == Effect(1.0, 1.0, {"a": 1.0})
+    assert compared({"a": [[1.0, 1.0, 1.0]]}, {"a": [[-1.0, np.nan, np.inf]]}) == Effect(-1.0, 1.0, {"a": -1.0})
 
 
 def test_nothing_on_one_side_explains_nothing():

@@ -78,6 +78,18 @@ def test_a_stage_depends_on_the_plan_alone():
     assert few == {number: many[number] for number in range(40)}
 
 
+def test_once_everybody_is_dropped_no_further_stage_is_drawn(monkeypatch):
+    keys, size, drawn = key_ring(1, 2), 1 << 21, []
+    module = sys.modules["stanch.mark.detection"]
+    monkeypatch.setattr(module, "draw_stratum", lambda *asked: drawn.append(asked[2]) or draw_stratum(*asked))
+    plan = ScorePlan((Variant.PLAIN,), 10_000, effort="quick")
+    marks = sum(signature_values(key.stream, 0, size) for key in keys.copies)
+    found = _score_screened(feature_set(-marks), keys, range(2), plan, 1)
+    assert [stage for stage, _ in plan.screening(size)] == [1 << 16, 1 << 20]
+    assert drawn == [1 << 16]
+    assert all(z < -100 for z in found.values())
+
+
 def test_screening_thresholds():
     quick = ScorePlan((Variant.PLAIN,), 10_000, rounds=1, effort="quick")
     deep = ScorePlan((Variant.PLAIN,), 10_000, rounds=1)

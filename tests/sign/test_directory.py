@@ -338,11 +338,24 @@ def test_a_piece_ends_where_it_says_or_where_its_file_does(tmp_path):
     data = bytes(range(251)) * 8400  # more than two buffers
     (tmp_path / "f").write_bytes(data)
     size = len(data)
-    spans = [(0, None), (5, None), (size, None), (5, 9), (0, 1 << 20), (3, (1 << 20) + 4), (0, size), (1, size)]
+    spans = [
+        (0, None),
+        (5, None),
+        (size, None),
+        (size + 5, None),
+        (5, 9),
+        (0, 1 << 20),
+        (3, (1 << 20) + 4),
+        (0, size),
+        (1, size),
+    ]
     hashed = hash_pieces(tmp_path, [Piece("f", start, end) for start, end in spans], "sha256")
     assert hashed == [sha256(data[start:end]) for start, end in spans]
-    short = [Piece("f", 0, size + 1), Piece("f", size, size + 1), Piece("f", size + 5, size + 6)]
-    assert hash_pieces(tmp_path, short, "sha256") == [None, None, None]
+    # Nor is memory taken for what a signed list says that a file should hold.
+    short = [Piece("f", *span) for span in ((0, size + 1), (size, size + 1), (size + 5, size + 6), (0, 2**53 - 1))]
+    assert hash_pieces(tmp_path, short, "sha256") == [None] * 4
+    with pytest.raises(InvalidInput, match="'missing': cannot be read"):
+        hash_pieces(tmp_path, [Piece("f"), Piece("missing")], "sha256")
 
 
 JSON = st.recursive(

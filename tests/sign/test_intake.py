@@ -134,6 +134,7 @@ def samples():
         ("nested.npy", saved(np.array([(1, None)], dtype=[("a", "i4"), ("b", "O")])), "numpy-object"),
         ("damaged.npy", b"\x93NUMPY\x01\x00\xff\xff{", "numpy-object"),
         *((f"header{number}.npy", headed(text), "numpy-object") for number, text in enumerate(NUMPY_HEADERS)),
+        ("names.npy", saved(np.arange(4), (3, 0)), "numpy-object"),
         ("future.npy", b"\x93NUMPY\x09\x00\x00\x00", "numpy-object"),
         ("modeling.py", b"", "code"), ("X.PYC", b"", "code"), ("lib.so", b"", "code"), ("lib.so.1.2", b"", "code"),
         ("run", b"#!/bin/sh\n", "code"), ("elf", b"\x7fELF\x02", "code"), ("exe", b"MZ\x90", "code"),
@@ -145,6 +146,7 @@ def samples():
         ("utf16.json", '{"auto_map": 1}'.encode("utf-16"), "remote-code"),
         *((f"{key}.json", json.dumps([{key: KERNELS[key]}]).encode(), "remote-code") for key in KERNELS),
         ("rows.jsonl", b'{"a": 1}\n\n{"auto_map": 1}\n', "remote-code"),
+        ("second.jsonl", b'1\n{"auto_map": 1}\n', "remote-code"),
         ("list", b' [{"auto_map": 1}]', "remote-code"),
         ("broken.json", b'{"auto_map": 1', "json"),
         ("broken.jsonl", b'{"a": 1}\n{\n', "json"),
@@ -167,6 +169,12 @@ def test_each_kind_is_refused_and_none_runs(model, name, data, kind, monkeypatch
         inspect_model(model)
     assert found.convert == caught.value.next_step
     assert os.listdir(tmp_path) == ["model"]  # noqa: PTH208 - names are enough
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_header_that_numpy_repairs_with_a_warning_is_damaged(tmp_path):
+    (tmp_path / "x.npy").write_bytes(headed(NUMPY_HEADERS[0]))
+    assert [found.kind for found in inspect_model(tmp_path, IntakePolicy.REPORT).findings] == ["numpy-object"]
 
 
 CODE = [
@@ -243,7 +251,9 @@ def test_links_special_files_and_names_are_findings(model):
     assert "link is a link" in caught.value.why
 
 
-@pytest.mark.parametrize(("size", "reason"), [(64 << 20, "not valid JSON"), ((64 << 20) + 1, "too large")])
+@pytest.mark.parametrize(
+    ("size", "reason"), [(64 << 20, "not valid JSON"), ((64 << 20) + 1, "too large"), (1 << 40, "too large")]
+)
 def test_json_of_64_mib_is_inspected_and_no_more(tmp_path, size, reason):
     (tmp_path / "config.json").touch()
     os.truncate(tmp_path / "config.json", size)
@@ -252,12 +262,14 @@ def test_json_of_64_mib_is_inspected_and_no_more(tmp_path, size, reason):
 
 
 def test_json_that_is_too_large_is_not_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr("stanch.sign.content._MAX_JSON", 13)
     for name in ("config.json", "data.jsonl"):
         (tmp_path / name).write_text('{"auto_map":1}')
+    monkeypatch.setattr("stanch.sign.content._MAX_JSON", 14)
+    assert [item.kind for item in inspect_model(tmp_path, IntakePolicy.REPORT).findings] == ["remote-code"] * 2
+    monkeypatch.setattr("stanch.sign.content._MAX_JSON", 13)
     monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("parsed"))
     found = inspect_model(tmp_path, IntakePolicy.REPORT).findings
-    assert [("too large" in item.reason) for item in found] == [True, True]
+    assert [(item.kind, "too large" in item.reason) for item in found] == [("json", True)] * 2
 
 
 def test_a_long_list_of_findings_is_cut(tmp_path):
@@ -267,6 +279,24 @@ def test_a_long_list_of_findings_is_cut(tmp_path):
         inspect_model(tmp_path)
     assert caught.value.why.startswith("loading it could run code, or differ from what was checked; 01.py is code")
     assert caught.value.why.endswith("20.py is code by its name (.py); and 2 more")
+    for n in (21, 22):
+        (tmp_path / f"{n}.py").unlink()
+    with pytest.raises(UnsafeArtifact) as caught:
+        inspect_model(tmp_path)
+    assert caught.value.why.endswith("20.py is code by its name (.py)")
+
+
+def test_the_links_of_a_snapshot_in_the_hubs_cache_are_looked_through(tmp_path):
+    blobs, snapshot = tmp_path / "models--acme--bot/blobs", tmp_path / "models--acme--bot/snapshots/main"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for blob, name, data in (("a" * 40, "config.json", b"{}"), ("b" * 40, "notes.txt", b"#!/bin/sh\n")):
+        (blobs / blob).write_bytes(data)
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    (snapshot / "away").symlink_to("/etc/passwd")
+    report = inspect_model(snapshot, IntakePolicy.REPORT)
+    assert report.files == 2
+    assert [(item.path, item.kind) for item in report.findings] == [("away", "link"), ("notes.txt", "code")]
 
 
 def test_no_directory_is_bad_input(tmp_path):

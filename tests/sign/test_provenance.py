@@ -36,6 +36,7 @@ RUN = TuningRun(
 def test_a_run_is_stated_as_slsa_provenance():
     bundle = Bundle.parse(sign_statement(state_provenance(RUN), KEY).to_bytes())
     verified = verify_bundle(bundle, all_of(TrustedKeys((KEY.public,)), PredicateType(PROVENANCE_TYPE)))
+    assert verified.statement.predicate_type == "https://slsa.dev/provenance/v1"
     assert verified.statement.subjects == RUN.model
     assert verified.statement.predicate == {
         "buildDefinition": {
@@ -71,3 +72,9 @@ def test_what_is_not_known_is_not_stated():
     assert predicate["buildDefinition"]["externalParameters"] == {"config_sha256": None, "method": "lora", "dp": None}
     assert [item["name"] for item in predicate["buildDefinition"]["resolvedDependencies"]] == ["base-model", "dataset"]
     assert predicate["runDetails"]["metadata"] == {"invocationId": "urn:x:1"}
+
+
+def test_byproducts_stand_in_the_order_of_their_names():
+    run = replace(RUN, byproducts={name: Digest.sha256(name.encode()) for name in ("mark", "evaluation")})
+    listed = state_provenance(run).predicate["runDetails"]["byproducts"]
+    assert [item["name"] for item in listed] == ["evaluation", "mark"]

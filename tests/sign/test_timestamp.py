@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,8 +82,10 @@ def test_no_time_stamp_or_one_of_something_else_is_refused(authority, stamped):
     with pytest.raises(NoTrustedSignature):
         verify_bundle(mixed, policy)
     both = Timestamped(TrustedKeys((KEY.public, SECOND.public), threshold=2), authority.roots)
-    with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
-        verify_bundle(replace(stamped, timestamps=stamped.timestamps[:1]), both)
+    beside = replace(stamped, further=(first.signature,), timestamps=stamped.timestamps[:1] + first.timestamps)
+    for bundle in (replace(stamped, timestamps=stamped.timestamps[:1]), beside):
+        with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
+            verify_bundle(bundle, both)
 
 
 def test_an_authority_that_may_not_stamp_is_refused(authority, tmp_path):
@@ -175,10 +178,26 @@ def test_the_command_line_stamps_a_signature_and_demands_one(authority, tmp_path
     assert f"signed not after {NOW:%Y-%m-%d}" in capsys.readouterr().out
 
 
+def certificate_that_denies_it():
+    """A certificate whose basic constraints say that it is no authority's."""
+    name, key = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "holder")]),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 def test_roots_are_certificates_of_authorities(authority):
     leaf = (authority.folder / "tsa.pem").read_bytes()
     for pem in (b"", b"nonsense", leaf, authority.root + leaf):
         with pytest.raises(InvalidInput, match=r"roots\.pem"):
+            TimestampRoots.from_pem(pem, what="roots.pem")
+    holder = certificate_that_denies_it()
+    for pem in (holder, authority.root + holder):
+        with pytest.raises(InvalidInput, match="each of an authority"):
             TimestampRoots.from_pem(pem, what="roots.pem")
     assert len(TimestampRoots.from_pem(authority.root * 64, what="roots.pem").certificates) == 64
     with pytest.raises(InvalidInput, match="at most 64 certificates"):
@@ -254,7 +273,8 @@ def test_a_sealed_bundle_says_when_it_was_signed_and_outlives_its_publishers_key
 
 
 def test_the_time_is_when_enough_keys_had_signed(authority, stamped, monkeypatch):
-    times = {stamp: NOW + timedelta(hours=hour) for hour, stamp in enumerate(stamped.timestamps)}
+    later, sooner = stamped.timestamps  # the key that signed first is the last to have it confirmed
+    times = {sooner: NOW, later: NOW + timedelta(hours=1)}
     by_signature = dict(zip((stamped.signature, *stamped.further), stamped.timestamps, strict=True))
 
     def verify(_, stamp, signature):

@@ -24,7 +24,6 @@ MAX_BASE_DIFFERENCE: Final = 0.05
 """Largest difference of log-probabilities between a base given and the target without its adapter."""
 
 SIMILAR: Final = 0.8
-MAX_OVERLAP: Final = 0.1
 _COMPARED_ROWS = 4
 
 

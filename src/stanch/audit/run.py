@@ -27,7 +27,7 @@ from stanch.audit.extraction import (
 )
 from stanch.audit.features import AdapterOff, Scorer, plan_batches
 from stanch.audit.first_look import look
-from stanch.audit.integrity import MAX_OVERLAP, Problem, check_plan, find_overlap, is_formal, require_same_base
+from stanch.audit.integrity import Problem, check_plan, find_overlap, is_formal, require_same_base
 from stanch.audit.membership import (
     MembershipResult,
     claim_p_value,
@@ -64,6 +64,7 @@ from stanch.data import CanaryPlan, Record, TokenRecord, turns
 from stanch.errors import InvalidInput
 from stanch.terms import SILENT, NeighboringRelation, Progress
 
+_MAX_OVERLAP = 0.1
 _LIMITS = (
     "Says nothing about attacks that were not run; the coverage table lists them.",
     "Only verbatim text counts as extracted; a paraphrase does not.",
@@ -249,7 +250,7 @@ def _overlap(material: AuditInput, found: _Findings) -> frozenset[str]:
     """Return the prefixed ids of near-duplicates between the two sides; they are left out on both."""
     inside, outside = find_overlap(material.members, material.holdout)
     left = len(material.members) - len(inside), len(material.holdout) - len(outside)
-    if len(outside) > MAX_OVERLAP * max(len(material.holdout), 1) or (material.holdout and min(left) < MIN_SIDE):
+    if len(outside) > _MAX_OVERLAP * max(len(material.holdout), 1) or (material.holdout and min(left) < MIN_SIDE):
         said = f"{len(outside)} of {len(material.holdout)} hold-out records are near-duplicates of training rows"
         found.note(Problem(Reason.HOLDOUT_NOT_DISJOINT, said))
         if min(left) < MIN_SIDE:

@@ -9,6 +9,7 @@ from stanch.store.statement import run
 
 _PAGE = 16_384
 _BEGUN = (("intent", 99), ("denied", 2))
+_END: LiteralString = "SELECT coalesce(max(idx) + 1, 0) FROM ledger_index WHERE origin = ?"
 _EARLIEST: LiteralString = (
     "SELECT min(idx) FROM ledger_index WHERE origin = ? AND phase = ? AND status = ? AND time_ms >= ?"
 )
@@ -44,8 +45,7 @@ class LastAsked:
                 self._last, self._next = {}, None
             self._since_ms = since_ms
             with tables.read() as connection:
-                last = connection.exec_driver_sql("SELECT max(idx) FROM ledger_index WHERE origin = ?", (origin,))
-                end = int(last.scalar() or 0) + 1
+                end = run(connection, _END, (origin,))[0][0]
                 if self._next is None:
                     firsts = [run(connection, _EARLIEST, (origin, *state, since_ms))[0][0] for state in _BEGUN]
                     self._next = min((first for first in firsts if first is not None), default=end)

@@ -6,6 +6,7 @@ exports others keep.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -183,9 +184,7 @@ def _drop_payloads(blobs: BlobStore, values: Iterable[str]) -> int:
     dropped = 0
     for value in values:
         if match := _PAYLOAD.fullmatch(value):
-            try:
+            with suppress(NotFound):  # an attempt before this one deleted it
                 blobs.delete(match[1])
                 dropped += 1
-            except NotFound:  # an attempt before this one deleted it
-                continue
     return dropped

@@ -58,7 +58,7 @@ def log10_agreements(agreements: int, layers: int) -> float:
     m, count = agreements, layers
     moment = m * math.log(count) - math.lgamma(m + 1)
     chernoff = m - count - m * math.log(m / count) if m > count else 0.0
-    return min(0.0, moment, chernoff) / math.log(10)
+    return min(moment, chernoff) / math.log(10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Time-stamps of signatures: asked for when a user names an authority, and the policy that demands them."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -107,8 +108,6 @@ class Timestamped:
         """Return the earliest time at which a trusted authority saw the signature."""
         moments = []
         for stamp in timestamps:
-            try:
+            with suppress(NoTrustedSignature):
                 moments.append(self.roots.verify(stamp, signature))
-            except NoTrustedSignature:
-                continue
         return min(moments, default=None)

@@ -87,6 +87,7 @@ def test_commitment_to_another_plan_is_a_mismatch(plan, scorer, trained):
 
 def test_epsilon_is_formal_only_with_plan_and_log(plan):
     assert is_formal(plan, evidence(plan))
+    assert is_formal(plan, evidence(plan, 0, 1))
     assert not is_formal(plan, None)
     uncommitted = dataclasses.replace(plan, committed=False)
     assert not is_formal(uncommitted, evidence(uncommitted))
@@ -196,8 +197,15 @@ def test_the_base_is_the_one_that_the_tuning_names(lies_on, base, is_refused):
 
 def test_coins_as_uneven_as_one_time_in_a_million_are_not_believed(plan, scorer, monkeypatch):
     monkeypatch.setattr("stanch.audit.integrity._check_path", lambda *_: None)
-    for inside, is_believed in ((51, True), (13, True), (52, False), (12, False)):
-        canaries = tuple(dataclasses.replace(c, member=i < inside) for i, c in enumerate(plan.canaries))
+    several = (*plan.canaries, plan.canaries[0])
+    for count, inside, is_believed in (
+        (64, 51, True),
+        (64, 13, True),
+        (64, 52, False),
+        (64, 12, False),
+        (65, 13, True),
+    ):
+        canaries = tuple(dataclasses.replace(c, member=i < inside) for i, c in enumerate(several[:count]))
         changed = SimpleNamespace(
             canaries=canaries, tokenizer_digest="", commitment="", preregistration=plan.preregistration
         )

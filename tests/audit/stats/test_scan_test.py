@@ -119,7 +119,7 @@ def test_far_tail_uses_the_union_bound():
     law = ScanLaw.of(tuple(guess_grid(2000).tolist()))
     right = guess_grid(2000)
     assert law.statistic(right, 0.0) < 1e-290
-    assert law.crossing_probability(law.statistic(right, 0.0), 0.0) == pytest.approx(law.size * 1e-290)
+    assert law.crossing_probability(law.statistic(right, 0.0), 0.0) / 1e-290 == pytest.approx(law.size)
 
 
 def test_inversion_stops_at_the_first_grid_point_that_is_not_rejected():
@@ -188,6 +188,21 @@ def test_a_score_at_the_median_is_guessed_out_and_last():
     assert guess_correctness(scores, ~coins, "two_sided").tolist() == [False, False, False]
 
 
+def test_inversion_looks_at_every_epsilon_from_zero_on():
+    asked = []
+
+    def crossing(_statistic, epsilon):
+        asked.append(epsilon)
+        return 0.06 if epsilon == 0 else 0.04
+
+    assert invert(lambda _epsilon: 0.04, crossing, 40, 0.05) == 0
+    assert asked == [0]
+
+
+def test_a_chance_is_never_above_one():
+    assert ScanLaw.of(tuple(guess_grid(64).tolist())).crossing_probability(1.0, 0.0) == 1
+
+
 def test_inversion_ends_at_epsilon_twenty():
     assert invert(lambda _epsilon: 0.0, lambda _t, _epsilon: 0.0, 40, 0.05) == 20
     assert invert(lambda _epsilon: 0.05, lambda _t, _epsilon: 0.05, 40, 0.05) == 20
@@ -248,6 +263,13 @@ def test_raw_bits_of_the_tie_breaker_are_pinned():
 def test_unusable_input_is_refused(scores, coins, options):
     with pytest.raises(InvalidInput):
         scan_epsilon(scores, coins, **options)
+
+
+def test_as_many_coins_as_are_allowed_are_looked_at(monkeypatch):
+    monkeypatch.setattr("stanch.audit.scan_test.MAX_COINS", 40)
+    assert scan_epsilon(np.zeros(40), np.arange(40) < 10).m == 40
+    with pytest.raises(InvalidInput, match="expected 32 to 40 coins, found 41"):
+        scan_epsilon(np.zeros(41), np.arange(41) < 10)
 
 
 def test_default_split_covers_all_orders():
