@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import sys
 import threading
 import time
 
@@ -15,11 +17,13 @@ from stanch.errors import (
     InvalidInput,
     LedgerUnavailable,
     LogRolledBack,
+    MissingExtraError,
     NotFound,
     ProofInvalid,
     QuorumUnmet,
+    StoreError,
 )
-from stanch.ledger import Cosigner, LedgerParams, TrustPolicy, Witness, verify_proof, witness_client
+from stanch.ledger import Cosigner, LedgerParams, TrustPolicy, Witness, verify_proof, witness_client, witness_http
 from stanch.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
@@ -320,13 +324,38 @@ def test_the_application_has_two_pages(open_store):
     assert (status, headers[b"content-type"]) == (200, b"text/plain; charset=utf-8")
     status, headers, note = call_app(app, "GET", page)
     assert (status, note) == (200, sign_checkpoint(checkpoint(7), LOG).note + line)
-    assert call_app(app, "HEAD", page)[2] == b""
+    assert headers[b"content-length"] == str(len(note)).encode()
+    assert call_app(app, "HEAD", page) == (200, headers, b"")
     status, headers, body = call_app(app, "POST", "/add-checkpoint", request(0, 9))
     assert (status, headers[b"content-type"], body) == (409, b"text/x.tlog.size", b"7\n")
-    for method, path in [("GET", "/add-checkpoint"), ("POST", page)]:
-        assert call_app(app, method, path)[0] == 405
-    assert call_app(app, "GET", "/")[0] == 404
+    for method, path, status, told in [
+        ("GET", "/add-checkpoint", 405, b"only POST\n"),
+        ("POST", page, 405, b"only GET\n"),
+        ("GET", "/", 404, b"no such page\n"),
+        ("GET", f"/{64 * '0'}/checkpoint", 404, b"witness: nothing was cosigned of that log\n"),
+    ]:
+        assert call_app(app, method, path)[::2] == (status, told)
     assert call_app(app, "POST", "/add-checkpoint", b"x" * (1 << 20))[0] == 400
+
+
+def test_a_body_is_read_in_pieces_up_to_one_byte_too_many(monkeypatch):
+    monkeypatch.setattr(witness_http, "MAX_REQUEST", 4)
+
+    def read(*messages):
+        left = list(messages)
+
+        async def receive():
+            return left.pop(0)
+
+        return asyncio.run(witness_http._read(receive)), len(left)
+
+    def piece(body, **more):
+        return {"type": "http.request", "body": body, **more}
+
+    assert read(piece(b"ab", more_body=True), {"type": "http.request", "more_body": True}, piece(b"c")) == (b"abc", 0)
+    assert read(piece(b"abcd", more_body=True), piece(b"")) == (b"abcd", 0)
+    assert read(piece(b"abcde", more_body=True), piece(b"f")) == (b"abcde", 1)
+    assert read(piece(b"ab", more_body=True), {"type": "http.disconnect", "more_body": True}, piece(b"c")) == (b"ab", 1)
 
 
 def test_a_database_that_fails_cosigns_nothing(open_store):
@@ -334,8 +363,7 @@ def test_a_database_that_fails_cosigns_nothing(open_store):
     with store._tables.write() as connection:
         connection.exec_driver_sql("DROP TABLE witness_log")
     status, _, body = call_app(WitnessApp(store), "POST", "/add-checkpoint", request(0, 7))
-    assert status == 503
-    assert b"\xe2\x80\x94" not in body
+    assert (status, body) == (503, b"the witness cannot keep what it would sign\n")
 
 
 @pytest.fixture
@@ -370,13 +398,24 @@ def served(open_store, monkeypatch):
     thread.join(60)
 
 
-def test_the_server_speaks_http(served):
+def test_the_server_speaks_http(served, capfd):
     url, _ = served
     reply = exchange(HttpRequest("POST", f"{url}/add-checkpoint", body=request(0, 7)))
-    assert reply.status == 200
+    assert (reply.status, reply.headers.get("server")) == (200, None)
+    assert capfd.readouterr() == ("", "")
     page = exchange(HttpRequest("GET", f"{url}/{sha256(LOG.name.encode()).hex()}/checkpoint"))
     assert page.body.endswith(reply.body)
     assert exchange(HttpRequest("POST", f"{url}/add-checkpoint", body=b"x" * (200 << 10))).status == 400
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # uvicorn leaves its socket to Python
+def test_a_server_that_cannot_start_says_why(open_store, monkeypatch):
+    store = open_store()
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(StoreError, match="cannot be listened on"):
+        serve(store, *taken.getsockname(), ready=pytest.fail)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(MissingExtraError, match="gateway"):
+        serve(store, "127.0.0.1", 0, ready=pytest.fail)
 
 
 # The log's side
@@ -562,8 +601,10 @@ def test_a_size_that_keeps_changing_is_given_up_on_after_three_answers(ground, c
         asked.append(AddCheckpoint.parse(request.body).old_size)
         return HttpResponse(409, {"content-type": "text/x.tlog.size; charset=utf-8"}, f"{next(sizes)}\n".encode())
 
-    assert client(exchange).cosign(*published(ground, 9)).cosignatures == ()
+    log_side = client(exchange)
+    assert log_side.cosign(*published(ground, 9)).cosignatures == ()
     assert asked == [0, 1, 2]
+    assert not log_side.due(LOG.name, 9)
 
 
 def test_a_witness_that_refuses_the_size_that_it_names_has_another_root(ground, client):
