@@ -2,6 +2,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from stanch.errors import InvalidInput
 from stanch.mark import MarkParams, colluders, expected_score, log10_bound, solve_alpha, threshold
 from stanch.mark.bounds import decided
-from stanch.mark.strength import RELEASE_SHARE, TREATMENTS, check_alpha, colluder_table
+from stanch.mark.strength import RELEASE_SHARE, TREATMENTS, Strength, check_alpha, colluder_table, measure_distortion
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "vectors" / "mark" / "goldens.json").read_text())
 
@@ -113,3 +114,16 @@ def test_impossible_thresholds_are_refused(n, analyses, epsilon):
 @given(z=st.floats(-1e6, 1e6))
 def test_decisions_are_made_below_the_score(z):
     assert z - 0.0201 <= decided(z) <= z - 0.0099
+
+
+def test_what_a_mark_adds_is_the_recipients_and_the_ownership_part():
+    recipients, ownership = np.random.default_rng(1).normal(size=(2, 1_000_000))
+    added = 2e-3 * (recipients + RELEASE_SHARE * ownership)
+    assert measure_distortion(2e-3) == pytest.approx(added.std(), rel=5e-3)
+
+
+def test_a_strength_is_told_to_programs_and_to_the_log():
+    strength = Strength(alpha=1e-3, distortion=1.03e-3, colluders={"averaged": (3, 5)})
+    told = {"alpha": 1e-3, "distortion": 1.03e-3, "colluders": {"averaged": {"k_max": 3, "k_even": 5}}}
+    assert strength.to_json() == told
+    assert strength.to_payload() == told | {"alpha": "0.001", "distortion": "0.00103"}

@@ -192,6 +192,12 @@ def test_policies_that_trust_alike_are_equal_whatever_their_clock():
     assert one != TrustedKeys((ANNA.public,), scopes={ANNA.public: Scope(name="Anna")})
 
 
+def test_what_names_no_lineage_is_signed_by_the_keys_of_the_bundles_lineage():
+    scoped = TrustedKeys((ANNA.public,), scopes={ANNA.public: Scope(name="Anna", lineages=("acme/bot",))})
+    assert scoped.for_lineage("acme/bot").scopes == {ANNA.public: Scope(name="Anna")}
+    assert scoped.for_lineage("acme/other").scopes == scoped.scopes
+
+
 def test_the_time_of_the_check_is_now():
     bundle, ends = signed(ANNA)[0], datetime.now(UTC) + DAY
     for scope in ({"not_after": ends - 2 * DAY}, {"not_before": ends}):
