@@ -115,7 +115,7 @@ def table(part: Part) -> str:
     if isinstance(where, dict):
         where = f"{where['cpus']} cores, {where['platform']}"
     source = f"`python benchmarks/{part.script}` → `benchmarks/results/{part.file}`"
-    lines += [source + (f"; {where}." if isinstance(where, str) else "; seeded, no time enters it."), ""]
+    lines += [source + (f"; {where}." if isinstance(where, str) else "; no time enters it."), ""]
     lines += ["| what | peer | found | goal | |", "|---|---|--:|--:|---|"]
     for row in part.rows:
         value, text = measure(row, results)

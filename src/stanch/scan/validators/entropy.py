@@ -20,8 +20,8 @@ IDENTIFIER = re.compile(
     rb"|[0-9]+[a-z]{1,3}"
 )
 _PASSWORD_WORD = re.compile(
-    rb"(?:my_?|db_?|the_?|x)?(?:pass(?:word|wd|phrase)?|pwd?|secret|token|key|port|xxx+|yyy+|test|changeme|pass1234?|foo|bar|baz"
-    rb"|tiger)[0-9]?|\[.*"
+    rb"(?:my_?|db_?|the_?|x|jwt)?(?:pass(?:word|wd|phrase)?|pwd?|secret|token|key|port|xxx+|yyy+|test|changeme|pass1234?|foo"
+    rb"|bar|baz|tiger|webhook)[0-9]?|\[.*"
 )
 _PLAIN_LETTERS = bytes.maketrans(b"013457@$!", b"oleastasi")
 _STANDS_IN = re.compile(rb"passw|pass\b|secret|changeme|letmein|qwerty")
@@ -148,7 +148,9 @@ def url_credentials(value: bytes, left: str) -> Verdict:
     user, _, secret = value.replace(b'"', b"").replace(b"'", b"").partition(b":")
     lowered = secret.lower()
     stands_for = (
-        lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
+        lowered == user.lower()
+        or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$"))
+        or lowered[:1] in (b"[", b"{", b"$")
     )
     if _PORT.match(secret) or _REPOSITORY.search(left):  # the host's own port, and what is asked of it
         return REJECT

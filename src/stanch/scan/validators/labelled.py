@@ -33,6 +33,7 @@ _FEW_DIGITS = 3
 _SIGN = re.compile(rb"[!@#$%^&*?~]")
 _PLAIN = re.compile(rb"[A-Z]?[a-z]+[!?.]{0,3}")
 _EXPRESSION = re.compile(rb"\\[a-z]|\(\?|\.\*|\]\+|\[[a-zA-Z0-9]-|%[sdr]")
+_ACTION = re.compile(rb"[a-z][a-z0-9-]*:(?:[A-Z]+[a-z]+)+[A-Z]*\*?|[a-z]+(?:_[a-z]+)+[+-][0-9]")
 _PLACE = re.compile(
     rb"(?:https?:)?//.*|\.{0,2}/[a-z].*|[A-Za-z]:\\.*|[0-9A-Za-z._-]+@[0-9A-Za-z.-]+"
     rb"|[a-z0-9.-]+\.(?:com|org|net|io|py|js|ts|json|ya?ml|pem|crt|key|html?|php|java|go|rb|txt|md)\b.*"
@@ -62,7 +63,7 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
     """Judge a quoted value behind a name such as ``password`` or ``api_key``; signs and brackets may be a part of it.
 
     Small letters are a password where they are a phrase or no ordinary word; a text for readers (``enter your
-    password``) and the words of programs are none.
+    password``), the words of programs and what a cloud calls an action (``iam:GetRole``) are none.
     """
     if _PLACE.fullmatch(value) or _NO_VALUE.fullmatch(value) or _EXPRESSION.search(value) or names_no_secret(left):
         return REJECT
@@ -71,7 +72,7 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
         return ABSTAIN if _KEYED.search(name) else REJECT
     if _SAID.fullmatch(value):
         return _LESS if _SPOKEN.search(name) and _is_phrase(value) else REJECT
-    if b" " in value or IDENTIFIER.fullmatch(value):
+    if b" " in value or IDENTIFIER.fullmatch(value) or _ACTION.fullmatch(value):
         return REJECT
     signs, classes = len(set(_SIGN.findall(value))), character_classes(value)
     if len(value) >= _LONG:

@@ -138,14 +138,15 @@ def _in_table(left: str) -> bool:
 def payment_card(value: bytes, left: str) -> Verdict:
     """Judge a payment card number: issuer range, length and Luhn; a security code may stand behind it.
 
-    What a label right before it calls a card need not be in a range that we know. Four groups out of a table of such
-    groups are no card number.
+    What a label right before it calls a card need not be in a range that we know, but then it is the whole number: a
+    beginning of it can fit by chance. Four groups out of a table of such groups are no card number.
     """
     if b" " in value and _in_table(left):
         return REJECT
     for cut in _cuts(value, 1):
         digits = re.sub(rb"[ .-]", b"", cut)
-        called = _CALLED_CARD.search(left) is not None and len(set(digits)) > 1
+        whole = len(value) - len(cut) <= len(" 123")
+        called = whole and _CALLED_CARD.search(left) is not None and len(set(digits)) > 1
         if len(digits) >= 12 and (called or _issuer(digits)) and luhn(digits):
             grouped = _GROUPED_CARD.fullmatch(cut) is not None
             bonus = 0.1 * grouped + 0.35 * (_CC.search(left) is not None)
