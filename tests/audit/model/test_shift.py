@@ -10,7 +10,16 @@ import pytest
 
 from stanch.audit.rates import auc, either_way
 from stanch.audit.sections import Shift
-from stanch.audit.shift import MAX_BLIND_AUC, MAX_RECORDS, _folds, _sample, _text_columns, is_shifted, measure_shift
+from stanch.audit.shift import (
+    MAX_BLIND_AUC,
+    MAX_RECORDS,
+    MIN_SIDE,
+    _folds,
+    _sample,
+    _text_columns,
+    is_shifted,
+    measure_shift,
+)
 
 WORDS = [f"word{i}" for i in range(200)]
 
@@ -89,7 +98,7 @@ def test_each_side_is_dealt_out_evenly_by_the_generator():
 
 def test_any_lower_bound_above_the_limit_is_a_shift_and_the_limit_itself_is_none():
     at = dataclasses.replace(auc(np.arange(40.0), np.arange(40) % 2 == 0), lower=MAX_BLIND_AUC)
-    assert MAX_BLIND_AUC == 0.55
+    assert (MAX_BLIND_AUC, MIN_SIDE) == (0.55, 10)
     assert not is_shifted(Shift(at, at, at))
     assert not is_shifted(Shift(at, at, None))
     above = dataclasses.replace(at, lower=math.nextafter(MAX_BLIND_AUC, 1))
@@ -135,6 +144,8 @@ def test_one_source_is_called_shifted_in_at_most_15_of_100_seeds():
 def test_result_follows_from_texts_and_seed():
     arguments = sides(texts(1, 30, WORDS), texts(2, 30, WORDS))
     assert measure_shift(*arguments, None, seed=3) == measure_shift(*arguments, None, seed=3)
+    assert measure_shift(*arguments, None) == measure_shift(*arguments, None, seed=0)
+    assert measure_shift(*arguments, None) != measure_shift(*arguments, None, seed=1)
 
 
 def test_many_records_are_sampled_evenly():
