@@ -94,9 +94,14 @@ def test_whoever_leaves_waits_until_every_stream_is_closed(writer, monkeypatch):
         closed.append(handle)
 
     monkeypatch.setattr(body, "_sync_and_close", slow)
-    with pytest.raises(StoreError, match="no more"), writer:
-        writer.write(1, 1, bytes)
-        raise StoreError("no more")
+
+    def leave():
+        with writer:
+            writer.write(1, 1, bytes)
+            raise StoreError("no more")
+
+    with pytest.raises(StoreError, match="no more"):
+        leave()
     assert len(closed) == 1
 
 
@@ -106,9 +111,10 @@ def test_a_stream_that_cannot_be_made_durable_is_an_error(writer, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(body, "_sync_and_close", fail)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)), writer:
+    with writer:
         writer.write(1, 1, bytes)
-        writer.finish()
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            writer.finish()
 
 
 def test_a_new_list_of_recipients_was_never_changed_and_files_have_one_digest(small):
