@@ -323,6 +323,23 @@ def test_all_checkpoints_removed_with_the_tail_needs_an_anchor(ground):
     found(ground, "", None, error=LogRolledBack, anchors=[ground.second.note])
 
 
+def test_a_checkpoint_that_was_only_stored_tells_of_a_cut_tail(ground):
+    cut(ground, SIZE - 1)
+    ground.blobs.delete("log/checkpoint")
+    sql(ground, "UPDATE ledger_checkpoint SET published = 0")
+    assert "as stored checkpoint 300 says" in found(ground, "", None, error=LogRolledBack).what
+
+
+def test_the_largest_of_all_checkpoints_says_what_was_cut_off(ground):
+    cut(ground, 290)
+    assert "expected 300 entries" in found(ground, "", None, error=LogRolledBack, anchors=[ground.first.note]).what
+
+
+def test_a_stored_checkpoint_of_less_than_no_entries_is_found(ground):
+    sql(ground, "UPDATE ledger_checkpoint SET size = -1000 WHERE size = 296")
+    found(ground, "stored checkpoint -1000", None)
+
+
 def test_the_size_alone_changed_is_found(ground):
     sql(ground, "UPDATE ledger_log SET size = size + 1")
     found(ground, "entry", SIZE + 4)
@@ -596,9 +613,10 @@ def test_an_entry_of_another_log_is_located(ground):
 
 def test_an_anchor_of_another_log_is_refused(ground):
     signer = NoteSigner("example.com/other", SigningKey.from_seed(bytes(32)))
-    foreign = sign_checkpoint(Checkpoint("example.com/other", 3, bytes(32)), signer)
+    leaves = [leaf_hash(entry) for _, entry in ground.reader().tail(0, 3)]
+    foreign = sign_checkpoint(Checkpoint("example.com/other", 3, Frontier().append(leaves).root()), signer)
     policy = dataclasses.replace(ground.policy, logs=(*ground.policy.logs, signer.verifier))
-    with pytest.raises(LogDamaged, match="anchor 0"):
+    with pytest.raises(LogDamaged, match=r"anchor 0: expected log .*, found log example\.com/other"):
         fsck(ground.reader(), policy, anchors=[foreign.note])
 
 

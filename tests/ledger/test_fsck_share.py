@@ -81,13 +81,22 @@ def test_processes_are_told_to_stop_when_something_is_found(log, pools):
     assert pools[0].ended == [True]
 
 
-@pytest.mark.parametrize("size", [0, 256, 1535, 1536])
+@pytest.mark.parametrize("size", [0, 1, 256, 257, 1535, 1536])
 def test_a_kept_checkpoint_over_another_history_is_found_wherever_it_ends(log, size):
     signer = NoteSigner(log.reader().origin, log.key)
     forged = sign_checkpoint(Checkpoint(signer.name, size, bytes(32)), signer)
     with pytest.raises(LogDamaged, match="root") as caught:
         fsck(log.reader(), log.policy, anchors=[forged.note])
     assert caught.value.place == f"entries before {size}, against anchor 0"
+
+
+def test_checkpoints_about_the_end_of_a_page_are_each_opened_once(ground, pools):
+    with ground.create() as log:
+        for count in (256, 1, 255):
+            ground.fill(log, count)
+            log.publish()
+        assert fsck(log.reader(), ground.policy).checkpoints == 4  # the published one is looked at, too
+    assert pools == []
 
 
 def test_a_checkpoint_of_no_entries_is_compared_too(ground):

@@ -5,6 +5,7 @@ import io
 import os
 import random
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +122,27 @@ def test_a_new_list_of_recipients_was_never_changed_and_files_have_one_digest(sm
     assert Recipients.parse((small.path / "recipients.json").read_bytes()).epoch == 0
     with small.open() as bundle:
         assert {file.sha256 for file in bundle.files()} == {None}
+
+
+def test_a_place_where_no_folder_can_be_made_is_named(tmp_path, clock):
+    params = SealParams(kind="other", lineage="l", release_number=1, workers=1, clock=clock)
+    with pytest.raises(StoreError, match=r"a/b\.partial: cannot be made"):
+        seal(MemorySource({"f": b"x"}), tmp_path / "a" / "b", [generate_identity().recipient], params, bytes)
+
+
+def test_documents_are_whole_before_they_are_made_durable(tmp_path, monkeypatch, clock):
+    sizes, sync = {}, os.fsync
+
+    def note(handle):
+        sizes[Path(f"/proc/self/fd/{handle}").readlink().name] = os.fstat(handle).st_size
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    params = SealParams(kind="other", lineage="l", release_number=1, workers=1, clock=clock)
+    made = seal(MemorySource({"f": b"x"}), tmp_path / "b", [generate_identity().recipient], params, lambda _: b"sign")
+    names = {path.name for path in made.path.iterdir() if path.is_file()}
+    assert len(names) == 4
+    assert {name: sizes[name] for name in names} == {name: (made.path / name).stat().st_size for name in names}
 
 
 def test_the_root_key_is_wiped_whether_a_bundle_is_made_or_not(tmp_path, monkeypatch, clock):
