@@ -3,12 +3,15 @@
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from stanch.crypto import EMPTY_ROOT
+from stanch.ledger import EntryQuery
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.damage import LogDamaged
 from stanch.ledger.fsck import fsck
 from stanch.ledger.note import NoteSigner
+from stanch.terms import ArtifactRef, Digest
 
 MODULE = sys.modules["stanch.ledger.fsck"]
 
@@ -72,6 +75,35 @@ def test_processes_work_a_few_pages_ahead_of_the_reader(log, pools):
     assert fsck(log.reader(), log.policy, place=log.place, jobs=2) == whole
     (pool,) = pools
     assert (pool.count, pool.method, pool.most, pool.waiting, pool.ended) == (2, "spawn", 3, 0, [True])
+
+
+def test_pages_of_several_tiles_are_divided_into_them(log, monkeypatch):
+    whole = fsck(log.reader(), log.policy)
+    monkeypatch.setattr(MODULE, "PAGE", 512)
+    assert fsck(log.reader(), log.policy) == whole
+
+
+def test_the_artifacts_of_a_tiles_first_and_last_entry_are_held_against_the_index(ground):
+    model = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
+    with ground.create() as log:
+        futures = []
+        for number in range(513):
+            entry = ground.entry(number)
+            is_first_or_last = number % 256 in {0, 255}
+            act = replace(entry.act, subject=(model,)) if is_first_or_last else entry.act
+            futures.append(log.append_nowait(replace(entry, act=act)))
+        assert [future.result(30).index for future in futures] == list(range(513))
+        log.publish()
+        assert len(list(log.reader().query(EntryQuery()))) == 513  # the index holds them all
+        fsck(log.reader(), ground.policy)
+    for number in (0, 255, 256, 511, 512):
+        with ground.tables.write() as connection:
+            connection.exec_driver_sql("UPDATE ledger_subject SET idx = idx + 3 WHERE idx = ?", (number,))
+        with pytest.raises(LogDamaged) as caught:
+            fsck(ground.reader(), ground.policy)
+        assert (caught.value.place, caught.value.index) == ("query index, entry", number)
+        with ground.tables.write() as connection:
+            connection.exec_driver_sql("UPDATE ledger_subject SET idx = idx - 3 WHERE idx = ?", (number + 3,))
 
 
 def test_processes_are_told_to_stop_when_something_is_found(log, pools):
