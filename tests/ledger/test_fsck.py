@@ -195,6 +195,11 @@ def test_a_second_outcome_of_an_act_is_located(fresh, results):
     assert (caught.value.place, caught.value.index) == ("outcome, entry", 2)
 
 
+def test_an_act_of_another_kind_is_not_ended_by_being_abandoned(fresh):
+    with pytest.raises(LogDamaged, match="found one of kind tune.run of p_"):
+        fsck(ended(fresh, {"kind": "access.grant"}, results=("abandoned",)), fresh.policy)
+
+
 def test_an_act_that_ended_and_is_found_abandoned_after_a_recovery_is_no_damage(fresh):
     assert fsck(ended(fresh, results=("done", "abandoned")), fresh.policy).intents_open == ()
 
@@ -280,6 +285,12 @@ def test_the_same_with_a_new_leaf_hash_is_found_by_the_frontier(ground):
     data = ground.reader().entry(302).replace(b'"number":2}', b'"number":8}')
     sql(ground, "UPDATE ledger_entry SET data = :data, leaf_hash = leaf(:data) WHERE idx = 302", data=data)
     found(ground, "frontier", None)
+
+
+def test_a_row_behind_the_last_checkpoint_that_is_no_entry_is_located(ground):
+    data = ground.reader().entry(302) + b" "
+    sql(ground, "UPDATE ledger_entry SET data = :data, leaf_hash = leaf(:data) WHERE idx = 302", data=data)
+    assert "expected canonical bytes" in found(ground, "entry", 302).what
 
 
 def test_a_tail_without_a_checkpoint_can_be_rewritten_unseen(ground):
@@ -820,9 +831,10 @@ def test_a_forged_act_of_a_person_with_an_own_key_is_located(fresh, forgery):
 
 def test_a_registered_key_that_was_exchanged_is_located(fresh):
     reader = signed_log(fresh)
-    sql(fresh, "UPDATE credential SET public = :p", p=SigningKey.from_seed(b"m" * 32).public.raw)
-    with pytest.raises(LogDamaged, match="act signature"):
-        fsck(reader, fresh.policy)
+    for public in (SigningKey.from_seed(b"m" * 32).public.raw, b"short"):
+        sql(fresh, "UPDATE credential SET public = :p", p=public)
+        with pytest.raises(LogDamaged, match="act signature"):
+            fsck(reader, fresh.policy)
 
 
 def test_an_act_signed_with_a_key_that_was_replaced_before_is_located(fresh):
