@@ -74,8 +74,10 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     counts = Counter(item.path for item in items)
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, -counts[item.path], item.path))
+    early = {item.path for item in items if item.get_closest_marker("slow")}
+    # One file has the models made that the audit's tests share, before another worker could have to wait for them.
+    early.add(min((item.path for item in items if "tiny" in item.fixturenames), default=None))
+    items.sort(key=lambda item: (item.path not in early, -counts[item.path], item.path))
 
 
 def pytest_collection_finish():

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import textwrap
-from functools import cache
 from pathlib import Path
 
 import click
@@ -39,7 +38,6 @@ def leaves():
 
 
 LEAVES = leaves()
-EACH = pytest.mark.parametrize("name", LEAVES)
 ASKED_ELSEWHERE = {
     "tune run": {"tune.event"},  # by the recorder that a run tells its events
     "gateway serve": {"gateway.embed", "gateway.infer"},
@@ -60,21 +58,20 @@ ASKED_ELSEWHERE = {
 }
 
 
-@EACH
-def test_every_command_is_a_leaf_with_the_global_flags(name):
-    assert isinstance(LEAVES[name], frame.Leaf)
-    flags = {flag for parameter in LEAVES[name].params for flag in parameter.opts}
-    assert {"--json", "--workspace", "--as", "--quiet", "--debug", "--no-color", "--explain", "--progress"} <= flags
+def test_every_command_is_a_leaf_with_the_global_flags():
+    wanted = {"--json", "--workspace", "--as", "--quiet", "--debug", "--no-color", "--explain", "--progress"}
+    for name, leaf in LEAVES.items():
+        assert isinstance(leaf, frame.Leaf), name
+        assert wanted <= {flag for parameter in leaf.params for flag in parameter.opts}, name
 
 
-@EACH
-def test_every_command_answers_wrong_usage_with_one_json_object(name, stanch):
-    shown = stanch(*name.split(), "--json", "--no-such-flag")
-    assert (shown.code, shown.err) == (2, "")
-    assert shown.json["error"]["slug"] == "invalid-input"
+def test_every_command_answers_wrong_usage_with_one_json_object(stanch):
+    for name in LEAVES:
+        shown = stanch(*name.split(), "--json", "--no-such-flag")
+        assert (shown.code, shown.err) == (2, ""), name
+        assert shown.json["error"]["slug"] == "invalid-input", name
 
 
-@cache
 def kinds_by_verb():
     """Return the kinds of acts of every verb: those that its source asks for, and those of the verbs that it calls."""
     sources = {}
@@ -100,24 +97,24 @@ def imported_names(source):
             yield from (alias.name for alias in node.names)
 
 
-@EACH
-def test_what_a_command_declares_is_what_its_verbs_ask_for(name):
+def test_what_a_command_declares_is_what_its_verbs_ask_for():
     verbs = kinds_by_verb()
-    source = inspect.getsource(LEAVES[name].callback)
-    asked = {kind for verb in imported_names(source) for kind in verbs.get(verb, ())}
-    assert asked | ASKED_ELSEWHERE.get(name, set()) == set(ACTIONS[name].kinds)
+    for name, leaf in LEAVES.items():
+        source = inspect.getsource(leaf.callback)
+        asked = {kind for verb in imported_names(source) for kind in verbs.get(verb, ())}
+        assert asked | ASKED_ELSEWHERE.get(name, set()) == set(ACTIONS[name].kinds), name
 
 
-@EACH
-def test_every_command_explains_itself_and_does_nothing(name, stanch, tmp_path):
-    shown = stanch("--explain", *name.split(), "--json")
-    answer = shown.json
-    assert (shown.code, shown.err, answer["command"]) == (0, "", name)
-    assert [act["kind"] for act in answer["data"]["acts"]] == list(ACTIONS[name].kinds)
-    assert bool(answer["data"]["reason"]) == bool(ACTIONS[name].why_none)
-    assert all(all(act.values()) for act in answer["data"]["acts"])
-    assert stanch(*name.split(), "--explain").out.startswith(f"explains   {name}; nothing was done\n")
-    assert life.tree(tmp_path) == []
+def test_every_command_explains_itself_and_does_nothing(stanch, tmp_path):
+    for name in LEAVES:
+        shown = stanch("--explain", *name.split(), "--json")
+        answer = shown.json
+        assert (shown.code, shown.err, answer["command"]) == (0, "", name)
+        assert [act["kind"] for act in answer["data"]["acts"]] == list(ACTIONS[name].kinds), name
+        assert bool(answer["data"]["reason"]) == bool(ACTIONS[name].why_none), name
+        assert all(all(act.values()) for act in answer["data"]["acts"]), name
+        assert stanch(*name.split(), "--explain").out.startswith(f"explains   {name}; nothing was done\n")
+        assert life.tree(tmp_path) == [], name
 
 
 def test_an_act_that_is_only_explained_is_not_in_the_log(stanch, files, unchanged):

@@ -89,6 +89,14 @@ def test_the_root_does_not_depend_on_the_batches(ground, tmp_path_factory, batch
     assert frontier.root() == merkle_root([leaf_hash(entry) for entry in data])
 
 
+def test_an_entry_that_somebody_is_to_be_told_of_is_written_at_once(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_PATIENCE", 3600)  # nobody waits for it
+    with ground.create() as log:
+        told, future = threading.Event(), log.append_nowait(ground.entry())
+        future.add_done_callback(lambda done: done.result().index == 0 and told.set())
+        assert told.wait(30)
+
+
 def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
     def refuse(_connection):
         raise ApprovalsMissing("one of two")
@@ -257,6 +265,7 @@ def test_who_waits_writes_until_the_own_entry_is_durable(ground, monkeypatch):
 
 
 def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
+    assert committer_module._QUEUE_WAIT == 2.0
     monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
     monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
     gate = threading.Event()

@@ -195,6 +195,11 @@ def test_a_second_outcome_of_an_act_is_located(fresh, results):
     assert (caught.value.place, caught.value.index) == ("outcome, entry", 2)
 
 
+def test_an_act_of_another_kind_is_not_ended_by_being_abandoned(fresh):
+    with pytest.raises(LogDamaged, match="found one of kind tune.run of p_"):
+        fsck(ended(fresh, {"kind": "access.grant"}, results=("abandoned",)), fresh.policy)
+
+
 def test_an_act_that_ended_and_is_found_abandoned_after_a_recovery_is_no_damage(fresh):
     assert fsck(ended(fresh, results=("done", "abandoned")), fresh.policy).intents_open == ()
 
@@ -282,6 +287,12 @@ def test_the_same_with_a_new_leaf_hash_is_found_by_the_frontier(ground):
     found(ground, "frontier", None)
 
 
+def test_a_row_behind_the_last_checkpoint_that_is_no_entry_is_located(ground):
+    data = ground.reader().entry(302) + b" "
+    sql(ground, "UPDATE ledger_entry SET data = :data, leaf_hash = leaf(:data) WHERE idx = 302", data=data)
+    assert "expected canonical bytes" in found(ground, "entry", 302).what
+
+
 def test_a_tail_without_a_checkpoint_can_be_rewritten_unseen(ground):
     """5.9: acknowledged within the last second and in no checkpoint yet; asserted, so that the table stays honest."""
     data = ground.reader().entry(302).replace(b'"number":2}', b'"number":8}')
@@ -321,6 +332,23 @@ def test_all_checkpoints_removed_with_the_tail_needs_an_anchor(ground):
     ground.blobs.delete("log/checkpoint")
     assert fsck(ground.reader(), ground.policy).conclusion == "self-consistent only"
     found(ground, "", None, error=LogRolledBack, anchors=[ground.second.note])
+
+
+def test_a_checkpoint_that_was_only_stored_tells_of_a_cut_tail(ground):
+    cut(ground, SIZE - 1)
+    ground.blobs.delete("log/checkpoint")
+    sql(ground, "UPDATE ledger_checkpoint SET published = 0")
+    assert "as stored checkpoint 300 says" in found(ground, "", None, error=LogRolledBack).what
+
+
+def test_the_largest_of_all_checkpoints_says_what_was_cut_off(ground):
+    cut(ground, 290)
+    assert "expected 300 entries" in found(ground, "", None, error=LogRolledBack, anchors=[ground.first.note]).what
+
+
+def test_a_stored_checkpoint_of_less_than_no_entries_is_found(ground):
+    sql(ground, "UPDATE ledger_checkpoint SET size = -1000 WHERE size = 296")
+    found(ground, "stored checkpoint -1000", None)
 
 
 def test_the_size_alone_changed_is_found(ground):
@@ -596,9 +624,10 @@ def test_an_entry_of_another_log_is_located(ground):
 
 def test_an_anchor_of_another_log_is_refused(ground):
     signer = NoteSigner("example.com/other", SigningKey.from_seed(bytes(32)))
-    foreign = sign_checkpoint(Checkpoint("example.com/other", 3, bytes(32)), signer)
+    leaves = [leaf_hash(entry) for _, entry in ground.reader().tail(0, 3)]
+    foreign = sign_checkpoint(Checkpoint("example.com/other", 3, Frontier().append(leaves).root()), signer)
     policy = dataclasses.replace(ground.policy, logs=(*ground.policy.logs, signer.verifier))
-    with pytest.raises(LogDamaged, match="anchor 0"):
+    with pytest.raises(LogDamaged, match=r"anchor 0: expected log .*, found log example\.com/other"):
         fsck(ground.reader(), policy, anchors=[foreign.note])
 
 
@@ -802,9 +831,10 @@ def test_a_forged_act_of_a_person_with_an_own_key_is_located(fresh, forgery):
 
 def test_a_registered_key_that_was_exchanged_is_located(fresh):
     reader = signed_log(fresh)
-    sql(fresh, "UPDATE credential SET public = :p", p=SigningKey.from_seed(b"m" * 32).public.raw)
-    with pytest.raises(LogDamaged, match="act signature"):
-        fsck(reader, fresh.policy)
+    for public in (SigningKey.from_seed(b"m" * 32).public.raw, b"short"):
+        sql(fresh, "UPDATE credential SET public = :p", p=public)
+        with pytest.raises(LogDamaged, match="act signature"):
+            fsck(reader, fresh.policy)
 
 
 def test_an_act_signed_with_a_key_that_was_replaced_before_is_located(fresh):

@@ -1,19 +1,23 @@
 """Recovery: rows come back from the tiles, what differs is set aside, and nothing that was signed is lost."""
 
 import base64
+import hashlib
 import json
 import shutil
 import sqlite3
 
 import pytest
 
-from stanch.crypto import Frontier, leaf_hash
+from stanch.crypto import Frontier, SigningKey, leaf_hash
 from stanch.errors import ClockWentBack, Conflict, Equivocation, LogRolledBack, NotFound
-from stanch.ledger import fsck
+from stanch.ledger import Act, EntryQuery, fsck, new_act_id, noted, outcome
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.damage import LogDamaged
+from stanch.ledger.hashes import TileHashes
+from stanch.ledger.keys import LogKeys
 from stanch.ledger.note import NoteSigner
-from stanch.ledger.recover import recover
+from stanch.ledger.recover import Recovery, recover
+from stanch.ledger.tiles import CHECKPOINT_KEY, encode_bundle, tile_key
 from stanch.store import REPLACE
 
 SIZE = 300
@@ -79,7 +83,10 @@ def test_a_restored_backup_catches_up(published):
     with pytest.raises(LogRolledBack):
         published.open()
     done = run(published)
-    assert (done.checkpoint, done.size, done.restored, done.set_aside, done.kept_in) == (SIZE, SIZE, 200, 0, "")
+    assert done == Recovery(checkpoint=SIZE, size=SIZE, restored=200, set_aside=0, kept_in="", ahead_ms=0)
+    with published.tables.read() as connection:
+        rows = connection.exec_driver_sql("SELECT size, published FROM ledger_checkpoint ORDER BY size").all()
+    assert rows == [(100, 1), (SIZE, 0)]
     assert is_whole(published, SIZE)
 
 
@@ -94,6 +101,10 @@ def test_an_empty_database_is_filled(published, make_ground, tmp_path):
     fresh = make_ground(tmp_path / "fresh")
     fresh.blobs, fresh.params, fresh.signed = published.blobs, published.params, published.signed
     assert run(fresh).restored == SIZE
+    with fresh.tables.read() as connection:
+        (row,) = connection.exec_driver_sql("SELECT origin, size, root, note, created_ms FROM ledger_checkpoint")
+    signed = published.signed.checkpoint
+    assert row == (signed.origin, SIZE, signed.root, published.signed.note, int(published.clock() * 1000))
     assert is_whole(fresh, SIZE)
     for tables in fresh.opened:
         tables.close()
@@ -118,19 +129,101 @@ def test_a_changed_row_is_set_aside_and_replaced(published):
     assert (done.restored, done.set_aside) == (1, 1)
     (row,) = map(json.loads, published.blobs.get(done.kept_in).splitlines())
     assert (row["index"], base64.b64decode(row["data"])) == (17, changed)
+    digest = hashlib.sha256(published.blobs.get(done.kept_in)).hexdigest()
+    assert done.kept_in == f"recovered/sha256/{digest[:2]}/{digest}"
     assert published.reader().entry(17) == entry
     assert is_whole(published, SIZE)
+
+
+def leave(log):
+    """Close a log without a last checkpoint."""
+    log._closing.set()
+    log._committer.stop(NotFound("closed"))
 
 
 def test_unpublished_rows_that_continue_the_history_stay(published):
     log = published.open()
     published.fill(log, 5)
-    log._closing.set()  # closed without a last checkpoint
-    log._committer.stop(NotFound("closed"))
+    leave(log)
+    published.clock.seconds -= 30
     sql(published, "DELETE FROM ledger_entry WHERE idx = 40")
     done = run(published)
     assert (done.checkpoint, done.size, done.restored, done.set_aside) == (SIZE, SIZE + 5, 1, 0)
+    assert done.ahead_ms == 30_000
     assert is_whole(published, SIZE + 5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE ledger_entry SET idx = idx + 9000 WHERE idx = 304",
+        "UPDATE ledger_entry SET idx = 10000 - idx WHERE idx >= 300",
+        "INSERT INTO ledger_entry SELECT origin, idx + 9000, data, leaf_hash FROM ledger_entry WHERE idx = 304",
+        "UPDATE ledger_log SET size = 304",
+        "DELETE FROM ledger_log",
+    ],
+)
+def test_rows_that_do_not_continue_the_history_as_the_frontier_says_are_set_aside(published, change):
+    log = published.open()
+    published.fill(log, 5)
+    leave(log)
+    sql(published, change)
+    done = run(published)
+    assert (done.size, done.restored, done.set_aside) == (SIZE, 0, 5 + ("INSERT" in change))
+    kept = [json.loads(line)["index"] for line in published.blobs.get(done.kept_in).splitlines()]
+    assert kept == sorted(kept)
+    assert published.reader().size() == len(list(published.reader().tail())) == SIZE
+    assert is_whole(published, SIZE)
+
+
+KEYS = [SigningKey.from_seed(bytes([n]) * 32) for n in range(4)]
+
+
+def rotate(ground, log, result="done", **payload):
+    """Record how a rotation ended; of one that was done the new key signs from then on."""
+    ground.clock.seconds += 1000
+    time_ms = int(ground.clock() * 1000)
+    act = Act(kind="key.rotate", id=new_act_id(time_ms), principal="p_aaaqeayeaudaocajbifqydiob4")
+    log.append(outcome(act, time_ms=time_ms, result=result, payload=payload))
+    return time_ms
+
+
+def use(ground, log, keys):
+    with ground.tables.write() as connection:
+        log.replace_key(keys[0], connection)
+    log.use_keys(keys)
+
+
+def test_keys_that_were_replaced_are_those_that_the_entries_tell_of(published):
+    """The third is recorded behind the checkpoint; what lies between was no rotation that came to its end."""
+    first, second, third, unused = published.key, *KEYS[:3]
+    log = published.open()
+    times = [rotate(published, log, key_id=second.key_id)]
+    use(published, log, [second, first])
+    rotate(published, log)
+    rotate(published, log, "failed", key_id=unused.key_id)
+    act = Act(kind="key.rotate", id=new_act_id(0), principal="p_aaaqeayeaudaocajbifqydiob4")
+    log.append(noted(act, time_ms=int(published.clock() * 1000), payload={"key_id": unused.key_id}))
+    ended = Act(kind="tune.run", id=new_act_id(0), principal="p_aaaqeayeaudaocajbifqydiob4")
+    told = {"of": "key.rotate", "key_id": unused.key_id}
+    log.append(outcome(ended, time_ms=int(published.clock() * 1000), payload=told))
+    log.publish()
+    times.append(rotate(published, log, key_id=third.key_id))
+    use(published, log, [third, second, first])
+    verifiers = log.verifiers
+    leave(log)
+    spare = NoteSigner(published.reader().origin, unused).verifier
+    sql(published, "DELETE FROM ledger_key WHERE replaced_ms < :last", last=times[1])
+    for keys in ([*verifiers], [spare, *verifiers], [verifiers[0], spare, *verifiers[1:]]):
+        recover(
+            published.tables, published.blobs, keys=keys, memories={"here": published.blobs.get(CHECKPOINT_KEY)},
+            now_ms=int(published.clock() * 1000),
+        )  # fmt: skip
+        found = LogKeys.read(published.tables, published.reader().origin, [unused, third, second, first])
+        assert found.keys == (third, second, first)
+        assert found.replaced_ms == {first.key_id: times[0], second.key_id: times[1]}
+        with published.tables.write() as connection:
+            connection.exec_driver_sql("DELETE FROM ledger_key")
 
 
 def test_a_history_that_went_on_after_a_restore_is_set_aside(published):
@@ -144,6 +237,7 @@ def test_a_history_that_went_on_after_a_restore_is_set_aside(published):
     frontier = frontier.append(map(leaf_hash, forked))
     connection.execute("UPDATE ledger_log SET size = 350, frontier = ?", (frontier.to_bytes(),))
     connection.close()
+    assert len(list(published.reader().query(EntryQuery()))) == 350  # the index holds them too
     done = run(published)
     assert (done.size, done.restored, done.set_aside) == (SIZE, 200, 250)
     kept = [base64.b64decode(json.loads(line)["data"]) for line in published.blobs.get(done.kept_in).splitlines()]
@@ -172,6 +266,30 @@ def test_two_checkpoints_of_one_size_are_equivocation(published):
 def test_nothing_remembered_is_nothing_to_go_by(published):
     with pytest.raises(NotFound):
         recover(published.tables, published.blobs, keys=published.policy.logs, memories={}, now_ms=0)
+
+
+def test_a_log_without_an_entry_comes_back(ground, make_ground, tmp_path):
+    with ground.create() as log:
+        ground.signed = log.publish()
+    fresh = make_ground(tmp_path / "fresh")
+    fresh.blobs, fresh.params, fresh.signed = ground.blobs, ground.params, ground.signed
+    assert run(fresh) == Recovery(checkpoint=0, size=0, restored=0, set_aside=0, kept_in="", ahead_ms=0)
+    with fresh.tables.read() as connection:
+        assert connection.exec_driver_sql("SELECT size, updated_ms FROM ledger_log").all() == [(0, 0)]
+    for tables in fresh.opened:
+        tables.close()
+
+
+def test_bundles_and_tiles_that_agree_must_lead_to_the_signed_root(published):
+    restore(published)
+    hashes = TileHashes(published.blobs, SIZE)
+    entries = hashes.bundle(1)
+    changed = [*entries[:-1], entries[-1].replace(b'"tune.run"', b'"tune.fun"')]
+    published.blobs.put(tile_key("entries", 1, 44), encode_bundle(changed), mode=REPLACE)
+    published.blobs.put(tile_key(0, 1, 44), b"".join(map(leaf_hash, changed)), mode=REPLACE)
+    with pytest.raises(LogDamaged, match=f"bundles of {SIZE} entries: expected root"):
+        run(published)
+    assert published.reader().size() == 100
 
 
 @pytest.mark.parametrize("key", ["log/tile/entries/000", "log/tile/entries/001.p/44", "log/tile/0/000"])

@@ -60,12 +60,12 @@ def test_a_pack_of_ones_own_is_found_and_clean(tmp_path):
     assert Scanner(Policy(recognisers=rules)).redact("see wk_0a1b2c3d4e5f!").text == "see <WIDGET-KEY>!"
 
 
-@pytest.mark.parametrize("rule", load_pack(), ids=lambda rule: rule.id)
-def test_examples_of_one_kind_are_no_high_finding_of_another(scanner, rule):
-    for number, template in enumerate(rule.examples):
-        found = scanner.scan(ExampleMaker(f"{rule.id}/{number}").fill(template)).findings
-        high = {finding.kind for finding in found if finding.severity.rank >= Severity.HIGH.rank}
-        assert high <= EXPECTED_TOGETHER | {rule.kind}, template
+def test_examples_of_one_kind_are_no_high_finding_of_another(scanner):
+    for rule in load_pack():
+        for number, template in enumerate(rule.examples):
+            found = scanner.scan(ExampleMaker(f"{rule.id}/{number}").fill(template)).findings
+            high = {finding.kind for finding in found if finding.severity.rank >= Severity.HIGH.rank}
+            assert high <= EXPECTED_TOGETHER | {rule.kind}, (rule.id, template)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from stanch.crypto import canonical_json
+from stanch.crypto.identity import generate_identity
 from stanch.errors import InvalidInput, NonCanonicalStream, NotSealed
 from stanch.seal import Recipients, UnsupportedFormat, folder, manifest, parse_manifest, recipients
 from stanch.seal.index import INDEX_FORMAT, parse_index
 from stanch.seal.layout import MAX_INDEX, MAX_STREAMS, STREAM_PLAIN, stored_size
 from stanch.seal.manifest import StreamEntry
+from stanch.seal.quorum import check_recipients
 from stanch.seal.times import format_time, parse_time
 from stanch.weights import MAX_HEADER_BYTES, check_paths
 
@@ -348,10 +350,24 @@ def test_other_spellings_of_the_same_recipients_are_refused():
             Recipients.parse(other)
 
 
+def test_a_bundle_is_sealed_for_somebody_and_for_nobody_twice():
+    one, other = generate_identity().recipient, generate_identity().recipient
+    check_recipients([one, other], None)
+    with pytest.raises(InvalidInput, match="needs at least one recipient"):
+        check_recipients([], None)
+    with pytest.raises(InvalidInput, match="a recipient is named twice"):
+        check_recipients([one, other, one], None)
+
+
+def test_recipients_of_another_format_say_which_was_expected():
+    for other in (canonical_json(RECIPIENTS | {"format": "stanch/recipients/v2"}), b"[]", b"{}"):
+        with pytest.raises(InvalidInput, match="expected format stanch/recipients/v1 with its five fields"):
+            Recipients.parse(other)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "stanch/recipients/v2"},
         {"more": 1},
         {"epoch": -1},
         {"epoch": True},

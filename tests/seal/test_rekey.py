@@ -203,6 +203,24 @@ def test_a_new_list_that_cannot_be_moved_into_the_bundle_leaves_the_old_one(smal
     assert {path.name for path in small.path.parent.iterdir()} == names
 
 
+def test_a_new_list_that_cannot_be_written_leaves_the_old_one(small, monkeypatch):
+    before = bytes_of(small.path)
+
+    def refuse(path, _data):
+        raise InvalidInput(f"{path}: cannot be written")
+
+    monkeypatch.setattr("stanch.seal.recipients.write_atomic", refuse)
+    with pytest.raises(InvalidInput, match="as they were") as caught:
+        change(small, add=[generate_identity().recipient])
+    assert caught.value.why.endswith("recipients.json.partial: cannot be written")
+    assert bytes_of(small.path) == before
+
+
+def test_a_passphrase_that_nothing_is_sealed_for_is_named_by_its_type(small):
+    with pytest.raises(NoIdentityMatched, match=r"recipient of this bundle: \['passphrase'\]"):
+        small.open(identities=[Passphrase("another")])
+
+
 def test_an_ended_grant_cannot_rekey(make_sealed):
     sealed = make_sealed({"f": b"x"}, not_after=NOW + timedelta(days=1))
     with pytest.raises(GrantExpired):

@@ -102,6 +102,11 @@ def test_the_end_may_change_and_must_lie_ahead(old, again, clock):
             again(opened, old.identity.recipient)
 
 
+def test_what_has_no_end_has_none_afterwards(small, again):
+    with small.open() as opened:
+        assert again(opened, small.identity.recipient).manifest.not_after is None
+
+
 def test_what_opens_by_quorum_is_not_sealed_anew(old, again, tmp_path):
     with old.open() as opened:
         opened.manifest = msgspec.structs.replace(opened.manifest, quorum=Quorum(2, 3))

@@ -7,6 +7,8 @@ import os
 import random
 import re
 import resource
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 
 from stanch.crypto.identity import generate_identity
 from stanch.crypto.passphrase import Passphrase
-from stanch.errors import Conflict, InvalidInput, InvalidSafetensors, NotFound, StoreError, Tampered
+from stanch.errors import BundleIncomplete, Conflict, InvalidInput, InvalidSafetensors, NotFound, StoreError, Tampered
 from stanch.seal import (
     BaseModel,
     Commitments,
@@ -28,13 +30,16 @@ from stanch.seal import (
     VolatileReleases,
     index,
     open_bundle,
+    read,
     read_manifest,
     read_signature,
     seal,
+    segments,
     verify_sealed,
     write,
 )
 from stanch.seal.arena import Arena
+from stanch.seal.folder import BundleFolder
 from stanch.seal.layout import PLAIN
 from stanch.seal.source import DirectorySource
 from stanch.seal.source import MemorySource as SealedMemory
@@ -114,6 +119,44 @@ def test_any_range_of_a_file_of_several_segments_is_the_slice(make_sealed):
             start = rng.choice([rng.randrange(len(data)), PLAIN, PLAIN - 1, 2 * PLAIN])
             stop = min(len(data), start + rng.choice([0, 1, 50, PLAIN, PLAIN + 2]))
             assert bundle._read((1,), start, stop) == data[start:stop]
+
+
+def test_memory_is_for_the_segments_that_are_read_and_threads_are_as_many_as_are_allowed(make_sealed, monkeypatch):
+    sealed = make_sealed({"f": noise(13 * PLAIN)})
+    sizes, counts = [], []
+    monkeypatch.setattr(segments, "Arena", lambda size: sizes.append(size) or Arena(size))
+
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, count, **options):
+            counts.append(count)
+            super().__init__(count, **options)
+
+    monkeypatch.setattr(segments, "ThreadPoolExecutor", Counted)
+    for threads, tasks, found in ((1, 4, []), (2, 4, [2]), (3, 4, [3]), (9, 4, [4]), (9, 1, [])):
+        counts.clear()
+        with sealed.open(params=OpenParams(clock=clock, threads=threads)) as bundle:
+            assert len(bundle.read("f") if tasks == 4 else bundle._read((1,), 12 * PLAIN, 13 * PLAIN)) % PLAIN == 0
+        assert counts == found
+    assert sizes[-1] == PLAIN
+
+
+def test_a_bundle_that_was_read_leaves_no_file_open(small):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    small.read_all()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_part_that_is_gone_is_named(small):
+    (small.path / "recipients.json").unlink()
+    with pytest.raises(BundleIncomplete, match=r"recipients\.json is missing"):
+        BundleFolder(small.path).document("recipients.json", 10)
+
+
+def test_weights_that_are_not_as_long_as_their_header_says_are_refused(make_sealed, monkeypatch, safetensors):
+    sealed, parse = make_sealed({"w.safetensors": safetensors({"a": b"12345678"})}), read.parse_header
+    monkeypatch.setattr(read, "parse_header", lambda data, what: replace(parse(data, what=what), tensors=()))
+    with sealed.open() as bundle, pytest.raises(InvalidSafetensors, match="not as long as its header says"):
+        bundle.read_weights("w.safetensors")
 
 
 def test_the_body_is_as_long_as_the_format_says(make_sealed):

@@ -119,7 +119,7 @@ def probe_of(record: TokenRecord) -> Probe | None:
     """
     start, end = record.span
     if start <= 1:
-        start = max(1, min(MAX_PREFIX, len(record.ids) // 2))
+        start = min(MAX_PREFIX, len(record.ids) // 2)
     end = min(end, start + MAX_SUFFIX)
     return Probe(record, start, end) if end - start >= MIN_SUFFIX else None
 

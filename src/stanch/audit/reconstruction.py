@@ -6,6 +6,7 @@ nothing guesses one in a hundred only if nothing else tells the true value from 
 fits what stands around it); so the same is done with rows that were never tuned on, and only the difference counts.
 """
 
+import contextlib
 import dataclasses
 import math
 import random
@@ -191,10 +192,8 @@ def _candidate_records(
         if value in seen or value in taught:
             continue
         seen.add(value)
-        try:
+        with contextlib.suppress(InvalidInput):  # it stands in the text already
             records.append(_record(str(len(records)), found, value, scorer))
-        except InvalidInput:  # it stands in the text already
-            continue
         if len(records) == CANDIDATES:
             return records
     return None

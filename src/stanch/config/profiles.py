@@ -14,18 +14,16 @@ class Algorithms:
         log_key: Signs checkpoints.
         publisher_key: Signs bundles and certificates.
         case_key: Signs evidence packs.
-        person_key: The local key of a principal.
     """
 
     profile: str
     log_key: KeyKind
     publisher_key: KeyKind
     case_key: KeyKind
-    person_key: KeyKind
 
 
 _PROFILES = {
-    "2026": Algorithms("2026", log_key="ed25519", publisher_key="p256", case_key="ed25519", person_key="ed25519"),
+    "2026": Algorithms("2026", log_key="ed25519", publisher_key="p256", case_key="ed25519"),
 }
 
 

@@ -31,8 +31,6 @@ from stanch.store.schema.ledger import (
     ledger_subject,
 )
 
-_PAGE = 4096
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
@@ -66,8 +64,8 @@ def recover(
     Args:
         tables: The database to bring up; rows behind the checkpoint that continue its history stay.
         blobs: Where the bundles and tiles stand.
-        keys: All keys that the log ever had, the newest first. The newest that signed the checkpoint is its present
-            one afterwards.
+        keys: All keys that the log ever had, the newest first. Its present one afterwards is the newest that signed the
+            checkpoint or that an entry tells of.
         memories: Signed notes, by where they were found: published checkpoint, high-water file, anchors.
         now_ms: The true time (milliseconds UTC): a last entry whose clock was ahead does not hold up the next ones.
 
@@ -81,7 +79,7 @@ def recover(
     with tables.write() as connection:
         rebuild.read(connection)
         kept_in = rebuild.keep_aside() if rebuild.aside else ""
-        rebuild.write(connection, [key.key.key_id for key in keys[keys.index(_present(signed, keys)) :]])
+        rebuild.write(connection, rebuild.used(keys))
     return Recovery(
         checkpoint=signed.checkpoint.size,
         size=rebuild.frontier.size,
@@ -90,12 +88,6 @@ def recover(
         kept_in=kept_in,
         ahead_ms=max(0, rebuild.last_ms - now_ms),
     )
-
-
-def _present(signed: SignedCheckpoint, keys: Sequence[NoteVerifier]) -> NoteVerifier:
-    """Return the newest of the keys that signed a checkpoint."""
-    signatures = {signature.key_id for signature in open_note(signed.note, keys).signatures}
-    return next(key for key in keys if key.key_id in signatures)
 
 
 def _largest(memories: Mapping[str, bytes], keys: Sequence[NoteVerifier]) -> SignedCheckpoint:
@@ -162,27 +154,34 @@ class _Rebuild:
     def _read_tail(self, connection: Connection) -> None:
         """Keep the rows behind the checkpoint if they continue this history, as the stored frontier says."""
         origin, start = self.signed.checkpoint.origin, self.frontier.size
+        tail = {index: data for index, (data, _) in _rows(connection, origin, start).items()}
+        frontier = self.frontier.append(map(leaf_hash, tail.values()))
+        continues = list(tail) == list(range(start, frontier.size))
         stored = connection.execute(
             select(ledger_log.c.size, ledger_log.c.frontier).where(ledger_log.c.origin == origin)
         ).one_or_none()
-        tail: dict[int, bytes] = {}
-        frontier, position = self.frontier, start
-        while rows := _rows(connection, origin, position, position + _PAGE):
-            tail |= {index: data for index, (data, _) in rows.items()}
-            if sorted(rows) == list(range(position, position + len(rows))):
-                frontier = frontier.append(leaf_hash(data) for _, (data, _) in sorted(rows.items()))
-            position += _PAGE
-        continues = len(tail) == frontier.size - start
-        if tail and continues and stored is not None and (frontier.size, frontier.to_bytes()) == tuple(stored):
+        if tail and continues and stored == (frontier.size, frontier.to_bytes()):
             self.frontier = frontier
             self.last_ms = read_event(tail[frontier.size - 1]).time
             self._note_rotations(tail.values())
         else:
             self.aside |= tail
 
+    def used(self, keys: Sequence[NoteVerifier]) -> list[str]:
+        """Return the ids of the log's present key and of those before it, the newest first.
+
+        A key that neither signed nor is told of was made by a rotation that came to no end; only the first needs none.
+        """
+        signers = {signature.key_id for signature in open_note(self.signed.note, keys).signatures}
+        return [
+            key.key.key_id
+            for key in keys
+            if key.key_id in signers or key.key.key_id in self.rotated_ms or key is keys[-1]
+        ]
+
     def keep_aside(self) -> str:
         """Write the rows that will go into a blob, and return its key."""
-        rows = [{"index": index, "data": base64.b64encode(data).decode()} for index, data in sorted(self.aside.items())]
+        rows = [{"index": index, "data": base64.b64encode(data).decode()} for index, data in self.aside.items()]
         data = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         digest = sha256(data).hex()
         kept_in = f"recovered/sha256/{digest[:2]}/{digest}"
@@ -231,22 +230,19 @@ class _Rebuild:
         """Put in place since when a replaced key signs beside its successor, where the database does not say so."""
         origin = self.signed.checkpoint.origin
         known = set(connection.execute(select(ledger_key.c.key_id).where(ledger_key.c.origin == origin)).scalars())
-        # A key that no entry tells of was made by a rotation that came to no end; only the first needs none.
-        used = [key for key in keys if key in self.rotated_ms or key == keys[-1]]
-        for newer, older in pairwise(used):
-            if older not in known:
+        for newer, older in pairwise(keys):
+            if older not in known and newer in self.rotated_ms:
                 replaced = {"origin": origin, "key_id": older, "replaced_ms": self.rotated_ms[newer]}
                 connection.execute(insert(ledger_key).values(replaced))
 
 
-def _rows(connection: Connection, origin: str, first: int, end: int) -> dict[int, tuple[bytes, bytes]]:
+def _rows(connection: Connection, origin: str, first: int, end: int | None = None) -> dict[int, tuple[bytes, bytes]]:
+    """Return data and leaf hash of the rows from ``first`` to before ``end``, or to the last, in order."""
     table = ledger_entry.c
-    found = connection.execute(
-        select(table.idx, table.data, table.leaf_hash).where(
-            table.origin == origin, table.idx >= first, table.idx < end
-        )
-    )
-    return {index: (data, leaf) for index, data, leaf in found}
+    query = select(table.idx, table.data, table.leaf_hash).where(table.origin == origin, table.idx >= first)
+    if end is not None:
+        query = query.where(table.idx < end)
+    return {index: (data, leaf) for index, data, leaf in connection.execute(query.order_by(table.idx))}
 
 
 @contextlib.contextmanager

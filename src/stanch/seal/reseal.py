@@ -111,13 +111,8 @@ class _PieceReader(io.RawIOBase):
     """A forward-only reader over verified pieces; each is forgotten, and so overwritten, when the next is read."""
 
     def __init__(self, pieces: Iterator[memoryview]) -> None:
-        super().__init__()
         self._pieces = pieces
         self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         """Fill as much of ``buffer`` as the current piece gives; 0 at the end."""

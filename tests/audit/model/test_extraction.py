@@ -1,5 +1,7 @@
 """(n, p)-discoverable extraction: goldens, bounds, control, sampling."""
 
+import dataclasses
+import hashlib
 import math
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from stanch.audit.extraction import (
     CENSUS_ROWS,
+    CONTROL_FACTOR,
     NEVER,
     Chance,
     Drawn,
@@ -17,6 +20,7 @@ from stanch.audit.extraction import (
     draw,
     extraction_curve,
     is_extractable,
+    largest_budget,
     list_extracted,
     log_samples_needed,
     probe_of,
@@ -51,6 +55,19 @@ def features(name, lp, hit):
 @pytest.mark.parametrize(("p", "samples"), [(1e-3, 2302), (0.5, 4), (1.0, 1), (0.95, 1)])
 def test_golden_samples_needed(p, samples):
     assert math.exp(log_samples_needed(math.log(p), 0.9)) == pytest.approx(samples)
+    for budget in (samples, samples - 1):
+        params = dataclasses.replace(PARAMS, sample_budget=max(budget, 1))
+        assert is_extractable(chance(math.log(p)), params) == (max(budget, 1) == samples)
+
+
+def test_a_sum_that_rounding_made_more_than_certain_needs_one_sample():
+    assert log_samples_needed(1e-9, 0.9) == 0
+
+
+@pytest.mark.parametrize(("budget", "largest"), [(10, 1_000_000), (10_000, 1_000_000), (100_000, 10_000_000)])
+def test_the_largest_budget_is_that_of_the_curve_or_of_the_control(budget, largest):
+    assert CONTROL_FACTOR == 100
+    assert largest_budget(dataclasses.replace(PARAMS, sample_budget=budget)) == largest
 
 
 def test_text_that_cannot_be_drawn_is_never_extractable():
@@ -77,6 +94,7 @@ def test_less_likely_texts_need_more_samples(one, other):
 
 
 def test_probe_of_a_conversation_is_the_start_of_its_answer():
+    assert probe_of(TokenRecord("r", tuple(range(200)), (2, 200))).start == 2
     assert probe_of(TokenRecord("r", tuple(range(200)), (30, 200))).start == 30
     assert probe_of(TokenRecord("r", tuple(range(200)), (30, 200))).end == 80
     assert probe_of(TokenRecord("r", tuple(range(45)), (30, 45))) is None
@@ -188,7 +206,8 @@ def test_sample_is_a_census_up_to_three_thousand_and_depends_on_the_key_alone():
     chosen, census = sample_rows(records, limit=1, key=sampling_key("plan"))
     again, _ = sample_rows(records[::-1], limit=1, key=sampling_key("plan"))
     assert not census
-    assert len(chosen) == CENSUS_ROWS
+    assert len(chosen) == CENSUS_ROWS == 3000
+    assert sampling_key("plan") == hashlib.sha256(b"stanch/audit-rows/v1\0plan").digest()
     assert {r.id for r in chosen} == {r.id for r in again}
     other, _ = sample_rows(records, limit=1, key=sampling_key("another"))
     assert {r.id for r in chosen} != {r.id for r in other}

@@ -56,17 +56,17 @@ def test_a_tenth_of_the_tokens_may_differ_and_what_is_said_beyond_them_does_not_
 
 @pytest.mark.parametrize("off", [True, False])
 def test_what_the_base_says_too_is_not_attributed(off):
-    probes = [probe(1), probe(2), probe(3)]
-    says, known = {1: ANSWER, 2: ANSWER}, {2: ANSWER, 3: ANSWER}
+    probes = [probe(1), probe(2), probe(3), probe(4)]
+    says, known = {1: ANSWER, 2: ANSWER, 4: ANSWER}, {2: ANSWER, 3: ANSWER}
     target, other = speaker(says, known), speaker(known)
     seen = []
     found = measure_near_verbatim(
         target, AdapterOff() if off else other, probes, (), progress=lambda *told: seen.append(told)
     )
-    assert (found.k, found.base, found.attributable) == (2, 2, 1)
-    assert found.upper == clopper_pearson(1, 3, confidence=0.95, side="upper").upper
-    assert (target if off else other).asked[-1] == (3, 20, "off" if off else "on")
-    assert seen[-1] == ("near-verbatim", 6, 6)
+    assert (found.k, found.base, found.attributable) == (3, 2, 2)
+    assert found.upper == clopper_pearson(2, 4, confidence=0.95, side="upper").upper
+    assert (target if off else other).asked[-1] == (4, 20, "off" if off else "on")
+    assert seen[-1] == ("near-verbatim", 8, 8)
 
 
 def test_without_a_base_rows_are_attributed_only_where_others_were_asked_too():

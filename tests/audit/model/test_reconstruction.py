@@ -1,5 +1,6 @@
 """Personal data guessed among candidates, and rows that are repeated."""
 
+import hmac
 import random
 from types import SimpleNamespace
 
@@ -149,6 +150,13 @@ def test_a_redrawn_value_keeps_its_form(value, seed):
             assert other in "0123456789"
         elif one.isascii() and one.isalpha():
             assert (other.isupper(), other.isascii(), other.isalpha()) == (one.isupper(), True, True)
+        else:
+            assert other == one
+
+
+def test_letters_and_digits_are_drawn_anew():
+    drawn = [redraw("Ab-12 é", random.Random(seed)) for seed in range(200)]
+    assert [len({value[place] for value in drawn}) for place in range(7)] == [26, 26, 1, 10, 10, 1, 1]
 
 
 def test_newcombe_interval_as_published():
@@ -260,6 +268,8 @@ def offered(tokenizer, found, pool=(), taught=frozenset(), key=KEY, max_tokens=1
 
 def test_a_value_stands_against_99_others_of_which_none_was_taught(tokenizer):
     found = personal("4711-0815", "Call 4711-0815 about the harbour, the lantern and the copper ledger of the meadow.")
+    seed = hmac.digest(KEY, b"candidates\0r\x004711-0815", "sha256")
+    assert offered(tokenizer, found)[1][1] == redraw("4711-0815", random.Random(seed))
     pool, taught = ["1234-5678", "2345-6789", "3456-7890"], frozenset({"2345-6789"})
     records, values = offered(tokenizer, found, pool, taught)
     assert [record.id for record in records] == [str(n) for n in range(100)]
@@ -273,6 +283,37 @@ def test_a_value_stands_against_99_others_of_which_none_was_taught(tokenizer):
     assert offered(tokenizer, found, pool, taught)[1] == values
     assert offered(tokenizer, found, pool, taught, key=b"o" * 32)[1] != values
     assert offered(tokenizer, personal("4711-0815", found.said[1].content, "s"), pool, taught)[1] != values
+
+
+def test_what_is_said_before_the_answer_stays(tokenizer):
+    text = "Call 4711-0815 now."
+    said = (ChatTurn("system", "Be brief."), ChatTurn("user", "Who asked?"), ChatTurn("assistant", text))
+    records, values = offered(tokenizer, PersonalValue("r", "phone", said, "4711-0815", sure=True))
+    whole = tokenizer.decode(records[0].ids)
+    assert "Be brief." in whole
+    assert "Who asked?" in whole
+    assert [tokenizer.decode(r.ids) for r in records] == [whole.replace("4711-0815", value) for value in values]
+
+
+def test_others_are_those_of_the_kind_that_a_scan_is_as_sure_of(monkeypatch):
+    text = "about {}."
+    held = [
+        personal(f"{n}-{kind}-{sure}", text.format(n), f"h{n}", kind, sure=sure)
+        for n in range(8) for kind in ("phone", "iban") for sure in (True, False)
+    ]  # fmt: skip
+    asked = [personal("1", text.format(1), "a", "iban", sure=False), personal("2", text.format(2), "b")]
+    pools = []
+    monkeypatch.setattr("stanch.audit.reconstruction.find_values", lambda records: records)
+    monkeypatch.setattr(
+        "stanch.audit.reconstruction._candidate_records",
+        lambda found, _scorer, pool, _taught, **_: pools.append((found, pool)),
+    )
+    sides = ProbeSides(asked, held, 1024)
+    assert measure_reconstruction(None, None, sides, PARAMS, key=KEY, progress=SILENT) == ()
+    assert pools[:2] == [
+        (asked[1], [f"{n}-phone-True" for n in range(8)]), (asked[0], [f"{n}-iban-False" for n in range(8)]),
+    ]  # fmt: skip
+    assert all(len(pool) == 7 and found.value not in pool for found, pool in pools[2:])
 
 
 def test_a_row_may_be_as_long_as_is_allowed_and_its_end_is_cut_sixteen_tokens_behind_the_value(tokenizer):
@@ -301,6 +342,8 @@ def test_the_key_chooses_as_many_sure_values_as_unsure_ones():
     assert [value.sure for value in chosen] == [True] * 3 + [False] * 3
     assert _choose(values[::-1], 3, KEY) == chosen
     assert _choose(values, 3, b"o" * 32) != chosen
+    places = {v.value: hmac.digest(KEY, f"{v.record_id}\0{v.kind}\0{v.value}".encode(), "sha256") for v in values}
+    assert chosen[:3] == sorted(values[::2], key=lambda v: places[v.value])[:3]
     assert _choose(values, 0, KEY) == []
     assert len(_choose(values, 99, KEY)) == 40
     same = [personal("1", "No 1.", name, kind) for name, kind in (("a", "x"), ("a", "y"), ("b", "x"))]
@@ -319,6 +362,7 @@ def test_a_kind_stands_alone_from_thirty_values_on_that_were_taught():
         Reconstruction(RESIDUAL, k=1, n=1, control_k=0, control_n=1),
     )
     assert _summarise([]) == ()
+    assert (POOLED, RESIDUAL) == ("pooled", "residual")  # as reports have them
 
 
 def row(*fields):
@@ -353,6 +397,12 @@ def test_values_are_looked_for_in_what_a_row_teaches_and_unsure_ones_beside_the_
     assert len(find_values([row(("text", text))])) == 5
     assert find_values([row(("user", text))]) == []
     assert [v.value for v in find_values([row(("assistant", text + "89 de"))])] == ["23", "bc", "4567"]
+
+
+def test_a_value_that_a_text_begins_with_is_found_where_there_is_no_sure_one(monkeypatch):
+    found = SimpleNamespace(findings=(), residuals=(SimpleNamespace(start=0, end=3, kind="k"),))
+    monkeypatch.setattr("stanch.audit.reconstruction._scanner", lambda: SimpleNamespace(scan=lambda _text: found))
+    assert [v.value for v in find_values([row(("text", "012345"))])] == ["012"]
 
 
 def test_a_difference_without_either_side_has_no_bounds():

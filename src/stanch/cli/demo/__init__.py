@@ -25,7 +25,7 @@ def demo(folder: Path | None, model: str, seed: int) -> Result:
     from stanch.cli.demo.story import play  # noqa: PLC0415 - same
 
     frame = current()
-    chosen = folder if folder is not None else _free_folder(Path.cwd())
+    chosen = folder.absolute() if folder is not None else _free_folder(Path.cwd())
     scene = Scene.begin(chosen, model=model, seed=seed, progress=frame.progress(), quiet=frame.json)
     try:
         play(scene)
