@@ -280,6 +280,29 @@ def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
         assert [future.result(10).index for future in queued] == [1, 2]
 
 
+def test_a_queue_that_is_full_of_bytes_refuses_until_they_are_written(ground, monkeypatch):
+    size = len(ground.entry().encode("example.com/stanch/log"))
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE_BYTES", 3 * size)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
+    with ground.create() as log:
+        for _ in range(4):
+            gate = threading.Event()
+            first = log.append_nowait(ground.entry(), within=lambda _, gate=gate: gate.wait(60) and None)
+            while first.running() is False:
+                pass
+            queued = [log.append_nowait(ground.entry()) for _ in range(3)]
+            with pytest.raises(LedgerUnavailable, match="queue"):
+                log.append_nowait(ground.entry())
+            gate.set()
+            assert {future.exception(10) for future in queued} == {None}
+
+
+def test_a_process_that_ends_without_closing_the_log_does_end(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+        assert log._committer._thread.daemon
+
+
 def test_a_cancelled_entry_is_never_written(ground):
     gate = threading.Event()
     with ground.create() as log:
