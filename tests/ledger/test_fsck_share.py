@@ -84,6 +84,16 @@ def test_pages_of_several_tiles_are_divided_into_them(log, monkeypatch):
     assert fsck(log.reader(), log.policy) == whole
 
 
+def test_a_gap_of_the_index_at_the_end_of_a_page_is_located(log, pools):
+    assert len(list(log.reader().query(EntryQuery()))) == 1536
+    with log.tables.write() as connection:
+        connection.exec_driver_sql("DELETE FROM ledger_index WHERE idx = 255")
+    with pytest.raises(LogDamaged) as caught:
+        fsck(log.reader(), log.policy)
+    assert (caught.value.place, caught.value.index) == ("query index, entry", 255)
+    assert pools == []
+
+
 def test_the_artifacts_of_a_tiles_first_and_last_entry_are_held_against_the_index(ground):
     models = tuple(ArtifactRef("model", "bot", Digest.sha256(bytes([number]))) for number in range(6))
     with ground.create() as log:
