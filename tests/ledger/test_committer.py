@@ -452,3 +452,68 @@ def test_a_commit_without_an_answer_is_read_back_and_what_nobody_knows_is_said(g
     monkeypatch.setattr(ground.tables, "write", write)
     assert log.append(ground.entry()).index == (2 if durable else 1)
     log.close()
+
+
+def test_the_first_reason_to_stop_is_told(ground):
+    with ground.create() as log:
+        log._committer.stop(LedgerUnavailable("the first reason"))
+        log._committer.stop(LedgerUnavailable("another"))
+        with pytest.raises(LedgerUnavailable) as caught:
+            log.append(ground.entry())
+        assert caught.value.why == "the first reason"
+
+
+def test_who_waits_for_room_is_told_at_once_that_the_log_stopped(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE", 1)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 60)
+    gate = threading.Event()
+    with ground.create() as log, ThreadPoolExecutor(2) as pool:
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        queued = log.append_nowait(ground.entry())
+        waiting = pool.submit(log.append_nowait, ground.entry())
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        stopped = pool.submit(log._committer.stop, LedgerUnavailable("enough"))
+        assert waiting.exception(10).why == "enough"
+        gate.set()
+        stopped.result(10)
+        assert (first.result(10).index, queued.result(10).index) == (0, 1)
+
+
+def test_a_full_queue_is_written_at_once(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 5)
+    monkeypatch.setattr(committer_module, "_PATIENCE", 3600)  # nobody waits for an entry
+    with ground.create() as log:
+        futures = [log.append_nowait(ground.entry(number)) for number in range(5)]
+        assert sum(future.done() for future in futures) >= 2
+
+
+def test_an_entry_larger_than_what_may_wait_is_taken_alone(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE_BYTES", 10)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
+    with ground.create() as log:
+        assert log.append(ground.entry()).index == 0
+
+
+def test_stopping_waits_for_all_that_is_queued_and_may_come_from_who_writes(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_BATCH", 1)
+    faults = []
+
+    def stop(_future):
+        try:
+            log._committer.stop(LedgerUnavailable("enough"))
+        except RuntimeError as error:  # a thread that waits for itself
+            faults.append(error)
+
+    with ground.create() as log:
+        futures = [log.append_nowait(ground.entry(n), within=lambda _: time.sleep(0.03)) for n in range(5)]
+        log._committer.stop(LedgerUnavailable("enough"))
+        assert all(future.done() for future in futures)
+    with ground.open() as log:
+        told = log.append_nowait(ground.entry())
+        told.add_done_callback(stop)
+        assert told.result(10).index == 5
+    assert faults == []

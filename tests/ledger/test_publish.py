@@ -3,11 +3,14 @@
 import shutil
 import sqlite3
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from stanch.crypto import Frontier
 from stanch.errors import Conflict, LedgerUnavailable, LogRolledBack, StoreError, TileConflict
-from stanch.ledger import Ledger, LedgerParams, fsck, open_checkpoint
+from stanch.ledger import Ledger, LedgerParams, NoteSigner, fsck, open_checkpoint
+from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.publish import Publisher
 from stanch.store import REPLACE, FileBlobs
 
@@ -329,3 +332,79 @@ def test_a_conflict_over_a_tile_that_nobody_wrote_is_asked_again(ground):
         with pytest.raises(StoreError, match="holds none"):
             log.publish()
         ground.blobs.times = 0
+
+
+def forged(ground, size, root=bytes(32)):
+    signer = NoteSigner(ground.reader().origin, ground.key)
+    return sign_checkpoint(Checkpoint(signer.name, size, root), signer).note
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_remembered_checkpoint_over_another_history_stops_the_log(ground, size):
+    """Smaller than, as large as, and larger than what is published; there are five entries."""
+    with ground.create() as log:
+        ground.fill(log, 3)
+        log.publish()
+        ground.fill(log, 2)
+        log._closing.set()  # closed without a last checkpoint
+        log._committer.stop(LedgerUnavailable("closed"))
+    kept = ground.params.highwater.read_bytes()
+    ground.params.highwater.write_bytes(forged(ground, size))
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert f"highwater was signed over another history of {size} entries" in caught.value.why
+    ground.params.highwater.write_bytes(kept)
+    ground.open().close()
+
+
+def test_rows_that_the_stored_frontier_does_not_describe_stop_the_log(ground):
+    with ground.create() as log:
+        ground.fill(log, 3)
+        log.publish()
+        ground.fill(log, 2)
+        log._closing.set()
+        log._committer.stop(LedgerUnavailable("closed"))
+    frontier = Frontier().append([bytes(32)] * 5).to_bytes()
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE ledger_log SET frontier = ?", (frontier,))
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert caught.value.why == "rows 3 to 5 do not continue the published tiles"
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_was_signed_before_a_crash_is_published_first_and_with_its_tiles(ground, monkeypatch, before):
+    log = ground.create()
+    if before:
+        ground.fill(log, before)
+        log.publish()
+    ground.fill(log, 1)
+    put = Publisher._put
+
+    def crash(_self, _signed):
+        raise Crash
+
+    monkeypatch.setattr(Publisher, "_put", crash)
+    with pytest.raises(Crash):
+        log.publish()
+    seen = []
+
+    def note(self, signed):
+        tiles = [info.key for info in ground.blobs.list("log/tile/0/")]
+        seen.append((signed.checkpoint.size, f"log/tile/0/000.p/{signed.checkpoint.size}" in tiles))
+        put(self, signed)
+
+    monkeypatch.setattr(Publisher, "_put", note)
+    ground.fill(log, 2)
+    assert log.publish().checkpoint.size == before + 3
+    assert seen == [(before + 1, True), (before + 3, True)]
+    log.close()
+
+
+def test_publishing_again_is_due_when_a_witness_says_so(ground):
+    with ground.create() as log:
+        assert not log._publisher.due(3)
+        log._publisher._witnesses = SimpleNamespace(due=lambda origin, size: (origin, size) == (log.origin, 3))
+        assert log._publisher.due(3)
+        assert not log._publisher.due(4)
+        log._publisher._witnesses = None
