@@ -339,15 +339,20 @@ def forged(ground, size, root=bytes(32)):
     return sign_checkpoint(Checkpoint(signer.name, size, root), signer).note
 
 
-@pytest.mark.parametrize("size", [2, 3, 4])
-def test_a_remembered_checkpoint_over_another_history_stops_the_log(ground, size):
-    """Smaller than, as large as, and larger than what is published; there are five entries."""
+def left_with_five_entries(ground):
+    """Leave a log of five entries of which three are published."""
     with ground.create() as log:
         ground.fill(log, 3)
         log.publish()
         ground.fill(log, 2)
         log._closing.set()  # closed without a last checkpoint
         log._committer.stop(LedgerUnavailable("closed"))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_remembered_checkpoint_over_another_history_stops_the_log(ground, size):
+    """Smaller than, as large as, and larger than what is published."""
+    left_with_five_entries(ground)
     kept = ground.params.highwater.read_bytes()
     ground.params.highwater.write_bytes(forged(ground, size))
     with pytest.raises(LogRolledBack) as caught:
@@ -358,12 +363,7 @@ def test_a_remembered_checkpoint_over_another_history_stops_the_log(ground, size
 
 
 def test_rows_that_the_stored_frontier_does_not_describe_stop_the_log(ground):
-    with ground.create() as log:
-        ground.fill(log, 3)
-        log.publish()
-        ground.fill(log, 2)
-        log._closing.set()
-        log._committer.stop(LedgerUnavailable("closed"))
+    left_with_five_entries(ground)
     frontier = Frontier().append([bytes(32)] * 5).to_bytes()
     with ground.tables.write() as connection:
         connection.exec_driver_sql("UPDATE ledger_log SET frontier = ?", (frontier,))
@@ -408,3 +408,37 @@ def test_publishing_again_is_due_when_a_witness_says_so(ground):
         assert log._publisher.due(3)
         assert not log._publisher.due(4)
         log._publisher._witnesses = None
+
+
+def test_a_stored_note_over_another_history_stops_the_log(ground):
+    left_with_five_entries(ground)
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO ledger_checkpoint SELECT origin, 4, root, ?, created_ms, 0 FROM ledger_checkpoint",
+            (forged(ground, 4),),
+        )
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert caught.value.why == "stored note 4 was signed over another history of 4 entries"
+
+
+def test_an_anchor_over_another_history_stops_the_log(ground):
+    with ground.create() as log:
+        ground.fill(log, 3)
+        log.publish()
+        note = forged(ground, 2)
+        log._publisher._anchors = SimpleNamespace(memories=lambda origin: {f"anchor of {origin}": note})
+        with pytest.raises(LogRolledBack) as caught:
+            log._publisher.guard()
+        log._publisher._anchors = None
+    assert caught.value.why == f"anchor of {log.origin} was signed over another history of 2 entries"
+
+
+def test_a_row_that_is_gone_behind_the_published_ones_stops_the_log(ground):
+    left_with_five_entries(ground)
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER ledger_entry_no_delete")
+        connection.exec_driver_sql("DELETE FROM ledger_entry WHERE idx = 4")
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert caught.value.why == "rows are missing between 3 and 5"
