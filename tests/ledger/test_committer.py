@@ -517,3 +517,13 @@ def test_stopping_waits_for_all_that_is_queued_and_may_come_from_who_writes(grou
         told.add_done_callback(stop)
         assert told.result(10).index == 5
     assert faults == []
+
+
+def test_an_entry_that_nobody_waits_for_is_written_after_a_moment(ground):
+    with ground.create() as log:
+        for number in range(2):
+            future, ends = log.append_nowait(ground.entry(number)), time.monotonic() + 10
+            while not future.done() and time.monotonic() < ends:
+                time.sleep(0.01)
+            assert future.done()
+            time.sleep(0.15)  # the thread has nothing to do again

@@ -2,15 +2,17 @@
 
 import shutil
 import sqlite3
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from stanch.crypto import Frontier
+from stanch.crypto import Frontier, SigningKey
 from stanch.errors import Conflict, LedgerUnavailable, LogRolledBack, StoreError, TileConflict
-from stanch.ledger import Ledger, LedgerParams, NoteSigner, fsck, open_checkpoint
+from stanch.ledger import Cosigner, Ledger, LedgerParams, NoteSigner, fsck, open_checkpoint
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
+from stanch.ledger.integrate import integrate
 from stanch.ledger.publish import Publisher
 from stanch.store import REPLACE, FileBlobs
 
@@ -442,3 +444,59 @@ def test_a_row_that_is_gone_behind_the_published_ones_stops_the_log(ground):
     with pytest.raises(LogRolledBack) as caught:
         ground.open()
     assert caught.value.why == "rows are missing between 3 and 5"
+
+
+def test_the_notes_that_count_are_those_not_published_and_the_largest_that_is(ground):
+    with ground.create() as log:
+        for _ in range(3):
+            ground.fill(log, 1)
+            log.publish()
+        with ground.tables.write() as connection:
+            for size in (4, 5):
+                connection.exec_driver_sql(
+                    "INSERT INTO ledger_checkpoint SELECT origin, ?, root, ?, created_ms, 0 FROM ledger_checkpoint"
+                    " WHERE size = 1",
+                    (size, b"%d" % size),
+                )
+            found = log._publisher._stored_notes(connection)
+            assert [size for size, _ in found] == [3, 4, 5]
+            assert [note for _, note in found[1:]] == [b"4", b"5"]
+            times = connection.exec_driver_sql("SELECT DISTINCT created_ms FROM ledger_checkpoint").scalars().all()
+            connection.exec_driver_sql("DELETE FROM ledger_checkpoint WHERE size > 3")
+        assert times == [int(ground.clock() * 1000)]
+    assert ground.params.highwater.stat().st_mode & 0o777 == 0o600
+
+
+def test_tiles_that_do_not_lead_to_the_root_are_not_signed_over(ground, monkeypatch):
+    module = sys.modules["stanch.ledger.publish"]
+
+    def other(blobs, rows, old_size, size):
+        integrate(blobs, iter([(data, bytes(32)) for data, _ in rows]), old_size, size)
+
+    monkeypatch.setattr(module, "integrate", other)
+    log = ground.create()
+    ground.fill(log, 3)
+    with pytest.raises(TileConflict):
+        log.publish()
+    with ground.tables.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM ledger_checkpoint").scalar() == 0
+    log._closing.set()
+
+
+def test_what_witnesses_and_anchors_lack_is_made_good_when_nothing_is_new(ground):
+    witness, kept = Cosigner("w.example", SigningKey.from_seed(b"w" * 32)), []
+    with ground.create() as log:
+        ground.fill(log, 3)
+        first = log.publish()
+
+        def cosign(signed, _hashes, _size):
+            note = first.note + witness.cosign(signed.checkpoint.text(), 5).encode()
+            return open_checkpoint(note, log.verifiers)
+
+        log._publisher._witnesses = SimpleNamespace(cosign=cosign, due=lambda *_: False)
+        log._publisher._anchors = SimpleNamespace(memories=lambda _origin: {}, keep_when_due=kept.append)
+        again = log.publish()
+        assert len(again.note) > len(first.note)
+        assert ground.blobs.get("log/checkpoint") == again.note
+        assert kept == [again]
+        log._publisher._witnesses = log._publisher._anchors = None
