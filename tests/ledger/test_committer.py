@@ -527,3 +527,14 @@ def test_an_entry_that_nobody_waits_for_is_written_after_a_moment(ground):
                 time.sleep(0.01)
             assert future.done()
             time.sleep(0.15)  # the thread has nothing to do again
+
+
+def test_an_entry_that_nobody_waits_for_lies_for_that_moment(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_PATIENCE", 0.8)
+    with ground.create() as log:
+        future, ends = log.append_nowait(ground.entry()), time.monotonic() + 10
+        time.sleep(0.2)
+        assert not future.done()
+        while not future.done() and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert future.done()

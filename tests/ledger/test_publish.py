@@ -500,3 +500,24 @@ def test_what_witnesses_and_anchors_lack_is_made_good_when_nothing_is_new(ground
         assert ground.blobs.get("log/checkpoint") == again.note
         assert kept == [again]
         log._publisher._witnesses = log._publisher._anchors = None
+
+
+def test_a_published_note_gives_way_to_one_that_says_more_or_is_newer(ground, monkeypatch):
+    one, other = (Cosigner(f"{name}.example", SigningKey.from_seed(name.encode() * 32)) for name in "wv")
+    with ground.create() as log:
+        ground.fill(log, 3)
+        base = log.publish()
+        text = base.checkpoint.text()
+        earlier, later = (base.note + one.cosign(text, time_s).encode() for time_s in (5, 9))
+        both = later + other.cosign(text, 9).encode()
+        assert len(earlier) == len(later)
+        puts, put = [], FileBlobs.put
+        monkeypatch.setattr(FileBlobs, "put", lambda *of, **how: puts.append(of[1]) or put(*of, **how))
+        for note, stands, is_put in (
+            (earlier, earlier, True), (base.note, earlier, False), (later, later, True), (both, both, True),
+            (earlier, both, False), (both, both, False),
+        ):  # fmt: skip
+            puts.clear()
+            log._publisher._put_once(open_checkpoint(note, log.verifiers))
+            assert ground.blobs.get("log/checkpoint") == stands
+            assert bool(puts) == is_put
