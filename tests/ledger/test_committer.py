@@ -538,3 +538,17 @@ def test_an_entry_that_nobody_waits_for_lies_for_that_moment(ground, monkeypatch
         while not future.done() and time.monotonic() < ends:
             time.sleep(0.01)
         assert future.done()
+
+
+def test_a_thread_that_was_woken_for_nothing_goes_on(ground):
+    """Somebody who waited was faster and wrote what it was woken for."""
+    with ground.create() as log:
+        log.append(ground.entry())
+        with log._committer._lock:
+            log._committer._is_woken = True
+            log._committer._changed.notify_all()
+        time.sleep(0.1)
+        future, ends = log.append_nowait(ground.entry()), time.monotonic() + 10
+        while not future.done() and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert future.done()
