@@ -12,7 +12,7 @@ Each mutant is imported by a new fork of a process that holds the other packages
 module's package, which cannot import it. It is met by the tests that ran a line of its statement, the fastest first. A
 change that shows at import is met by all tests of the group, those that reach its module first. A module must pass the
 same way unchanged. Tests that take more than twelve seconds of processor time alone, traced, are left out. One process
-at a time; a mutant may use five times the processor time of its tests.
+at a time; a mutant may use five times the processor time of its tests, and wait for 20 seconds.
 """
 
 import argparse
@@ -56,7 +56,7 @@ OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-m", FAST]
 SERVERS = {"postgresql", "s3_service", "kms_service", "aws", "pg_ground", "cloud_ground"}
 MEMORY = 6 << 30
 SLOW_S = 12
-FLOOR_S, FACTOR, WALL_S = 5, 5, 60
+FLOOR_S, FACTOR, WALL_S, IDLE_S = 5, 5, 60, 20
 PASSED, FAILED, NOT_FOUND = 0, 1, 4
 TraceFunction: TypeAlias = Callable[[FrameType, str, object], "TraceFunction | None"]
 
@@ -322,11 +322,16 @@ def _act(act: Callable[[], int], seconds: float, folder: str, *, quiet: bool) ->
 
 
 def _wait(pid: int, until: float) -> int:
+    used, since = 0, time.monotonic()
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             break
-        if time.monotonic() > until:
+        now = time.monotonic()
+        if now > since + IDLE_S:  # what waits for something that will never come is given up sooner
+            before, used, since = used, _used(pid), now
+            until = now if used == before else until
+        if now >= until:
             os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             break
@@ -334,6 +339,17 @@ def _wait(pid: int, until: float) -> int:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what it started and left
     return status
+
+
+def _used(group: int) -> int:
+    """Return the processor time that a group of processes has used, and the forks that they wait for (clock ticks)."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if group in {int(fields[1]), int(fields[2])}:
+                total += sum(map(int, fields[11:15]))
+    return total
 
 
 def _results() -> dict[str, Any]:

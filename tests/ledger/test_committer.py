@@ -280,6 +280,29 @@ def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
         assert [future.result(10).index for future in queued] == [1, 2]
 
 
+def test_a_queue_that_is_full_of_bytes_refuses_until_they_are_written(ground, monkeypatch):
+    size = len(ground.entry().encode("example.com/stanch/log"))
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE_BYTES", 3 * size)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
+    with ground.create() as log:
+        for _ in range(4):
+            gate = threading.Event()
+            first = log.append_nowait(ground.entry(), within=lambda _, gate=gate: gate.wait(60) and None)
+            while first.running() is False:
+                pass
+            queued = [log.append_nowait(ground.entry()) for _ in range(3)]
+            with pytest.raises(LedgerUnavailable, match="queue"):
+                log.append_nowait(ground.entry())
+            gate.set()
+            assert {future.exception(10) for future in queued} == {None}
+
+
+def test_a_process_that_ends_without_closing_the_log_does_end(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+        assert log._committer._thread.daemon
+
+
 def test_a_cancelled_entry_is_never_written(ground):
     gate = threading.Event()
     with ground.create() as log:
@@ -429,3 +452,103 @@ def test_a_commit_without_an_answer_is_read_back_and_what_nobody_knows_is_said(g
     monkeypatch.setattr(ground.tables, "write", write)
     assert log.append(ground.entry()).index == (2 if durable else 1)
     log.close()
+
+
+def test_the_first_reason_to_stop_is_told(ground):
+    with ground.create() as log:
+        log._committer.stop(LedgerUnavailable("the first reason"))
+        log._committer.stop(LedgerUnavailable("another"))
+        with pytest.raises(LedgerUnavailable) as caught:
+            log.append(ground.entry())
+        assert caught.value.why == "the first reason"
+
+
+def test_who_waits_for_room_is_told_at_once_that_the_log_stopped(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE", 1)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 60)
+    gate = threading.Event()
+    with ground.create() as log, ThreadPoolExecutor(2) as pool:
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        queued = log.append_nowait(ground.entry())
+        waiting = pool.submit(log.append_nowait, ground.entry())
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        stopped = pool.submit(log._committer.stop, LedgerUnavailable("enough"))
+        assert waiting.exception(10).why == "enough"
+        gate.set()
+        stopped.result(10)
+        assert (first.result(10).index, queued.result(10).index) == (0, 1)
+
+
+def test_a_full_queue_is_written_at_once(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 5)
+    monkeypatch.setattr(committer_module, "_PATIENCE", 3600)  # nobody waits for an entry
+    with ground.create() as log:
+        futures = [log.append_nowait(ground.entry(number)) for number in range(5)]
+        assert sum(future.done() for future in futures) >= 2
+
+
+def test_an_entry_larger_than_what_may_wait_is_taken_alone(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE_BYTES", 10)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
+    with ground.create() as log:
+        assert log.append(ground.entry()).index == 0
+
+
+def test_stopping_waits_for_all_that_is_queued_and_may_come_from_who_writes(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_BATCH", 1)
+    faults = []
+
+    def stop(_future):
+        try:
+            log._committer.stop(LedgerUnavailable("enough"))
+        except RuntimeError as error:  # a thread that waits for itself
+            faults.append(error)
+
+    with ground.create() as log:
+        futures = [log.append_nowait(ground.entry(n), within=lambda _: time.sleep(0.03)) for n in range(5)]
+        log._committer.stop(LedgerUnavailable("enough"))
+        assert all(future.done() for future in futures)
+    with ground.open() as log:
+        told = log.append_nowait(ground.entry())
+        told.add_done_callback(stop)
+        assert told.result(10).index == 5
+    assert faults == []
+
+
+def test_an_entry_that_nobody_waits_for_is_written_after_a_moment(ground):
+    with ground.create() as log:
+        for number in range(2):
+            future, ends = log.append_nowait(ground.entry(number)), time.monotonic() + 10
+            while not future.done() and time.monotonic() < ends:
+                time.sleep(0.01)
+            assert future.done()
+            time.sleep(0.15)  # the thread has nothing to do again
+
+
+def test_an_entry_that_nobody_waits_for_lies_for_that_moment(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_PATIENCE", 0.8)
+    with ground.create() as log:
+        future, ends = log.append_nowait(ground.entry()), time.monotonic() + 10
+        time.sleep(0.2)
+        assert not future.done()
+        while not future.done() and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert future.done()
+
+
+def test_a_thread_that_was_woken_for_nothing_goes_on(ground):
+    """Somebody who waited was faster and wrote what it was woken for."""
+    with ground.create() as log:
+        log.append(ground.entry())
+        with log._committer._lock:
+            log._committer._is_woken = True
+            log._committer._changed.notify_all()
+        time.sleep(0.1)
+        future, ends = log.append_nowait(ground.entry()), time.monotonic() + 10
+        while not future.done() and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert future.done()

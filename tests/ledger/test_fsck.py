@@ -82,7 +82,8 @@ def found(ground, where, index, error=LogDamaged, **options):
     if error is LogDamaged:
         assert re.fullmatch(where, caught.value.place), caught.value.place
         assert caught.value.index == index
-        assert "expected" in caught.value.what
+        named = caught.value.place if index is None else f"{caught.value.place} {index}"
+        assert caught.value.what.startswith(f"log: {named}: expected ")
     return caught.value
 
 
@@ -196,7 +197,7 @@ def test_a_second_outcome_of_an_act_is_located(fresh, results):
 
 
 def test_an_act_of_another_kind_is_not_ended_by_being_abandoned(fresh):
-    with pytest.raises(LogDamaged, match="found one of kind tune.run of p_"):
+    with pytest.raises(LogDamaged, match=r"found one of kind tune\.run of p_"):
         fsck(ended(fresh, {"kind": "access.grant"}, results=("abandoned",)), fresh.policy)
 
 
@@ -791,15 +792,20 @@ PERSON_KEY = SigningKey.from_seed(b"p" * 32)
 PERSON = "p_" + "q" * 26
 
 
-def signed_log(ground, *, sign=True, key=PERSON_KEY, principal=PERSON):
-    """A log with one intent of a person whose key is registered."""
+def register(ground, public=PERSON_KEY.public):
+    """Register a person with a key, under the id of that person's own."""
     with ground.tables.write() as connection:
         connection.execute(
             schema.principal.insert().values(id=PERSON, kind="user", clearance=0, suspended=0, created_ms=0)
         )
         connection.execute(schema.credential.insert().values(
-            id=PERSON_KEY.key_id, principal=PERSON, kind="local", public=PERSON_KEY.public.raw, not_before_ms=0
+            id=PERSON_KEY.key_id, principal=PERSON, kind="local", public=public.raw, not_before_ms=0
         ))  # fmt: skip
+
+
+def signed_log(ground, *, sign=True, key=PERSON_KEY, principal=PERSON):
+    """A log with one intent of a person whose key is registered."""
+    register(ground)
     entry = ground.entry()
     act = replace(entry.act, principal=principal, credential=Credential(kind="local", key_id=key.key_id))
     entry = replace(entry, act=act)
@@ -835,6 +841,19 @@ def test_a_registered_key_that_was_exchanged_is_located(fresh):
         sql(fresh, "UPDATE credential SET public = :p", p=public)
         with pytest.raises(LogDamaged, match="act signature"):
             fsck(reader, fresh.policy)
+
+
+def test_an_act_signed_with_the_key_that_took_the_registered_ones_place_is_located(fresh):
+    """Made by whoever holds the log's key and writes the database: the signature fits the key that stands there."""
+    theirs = SigningKey.from_seed(b"m" * 32)
+    register(fresh, theirs.public)
+    act = replace(fresh.entry().act, principal=PERSON, credential=Credential(kind="local", key_id=theirs.key_id))
+    signed = sign_act(replace(fresh.entry(), act=act), fresh.reader().origin, theirs)
+    named = replace(signed.act, credential=replace(signed.act.credential, key_id=PERSON_KEY.key_id))
+    with fresh.create() as log:
+        log.append(replace(signed, act=named))
+    with pytest.raises(LogDamaged, match=f"the registered key is not {PERSON_KEY.key_id}"):
+        fsck(fresh.reader(), fresh.policy)
 
 
 def test_an_act_signed_with_a_key_that_was_replaced_before_is_located(fresh):

@@ -1,5 +1,6 @@
 """A check by several processes, and what ends exactly where a tile or the log does."""
 
+import pickle
 import sys
 
 import pytest
@@ -83,14 +84,24 @@ def test_pages_of_several_tiles_are_divided_into_them(log, monkeypatch):
     assert fsck(log.reader(), log.policy) == whole
 
 
+def test_a_gap_of_the_index_at_the_end_of_a_page_is_located(log, pools):
+    assert len(list(log.reader().query(EntryQuery()))) == 1536
+    with log.tables.write() as connection:
+        connection.exec_driver_sql("DELETE FROM ledger_index WHERE idx = 255")
+    with pytest.raises(LogDamaged) as caught:
+        fsck(log.reader(), log.policy)
+    assert (caught.value.place, caught.value.index) == ("query index, entry", 255)
+    assert pools == []
+
+
 def test_the_artifacts_of_a_tiles_first_and_last_entry_are_held_against_the_index(ground):
-    model = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
+    models = tuple(ArtifactRef("model", "bot", Digest.sha256(bytes([number]))) for number in range(6))
     with ground.create() as log:
         futures = []
         for number in range(513):
             entry = ground.entry(number)
             is_first_or_last = number % 256 in {0, 255}
-            act = replace(entry.act, subject=(model,)) if is_first_or_last else entry.act
+            act = replace(entry.act, subject=models) if is_first_or_last else entry.act
             futures.append(log.append_nowait(replace(entry, act=act)))
         assert [future.result(30).index for future in futures] == list(range(513))
         log.publish()
@@ -104,6 +115,13 @@ def test_the_artifacts_of_a_tiles_first_and_last_entry_are_held_against_the_inde
         assert (caught.value.place, caught.value.index) == ("query index, entry", number)
         with ground.tables.write() as connection:
             connection.exec_driver_sql("UPDATE ledger_subject SET idx = idx - 3 WHERE idx = ?", (number + 3,))
+
+
+@pytest.mark.parametrize("index", [None, 17])
+def test_what_another_process_found_is_told_whole(index):
+    found = LogDamaged("entry", index, expected="one", found="another")
+    came = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
+    assert (str(came), came.place, came.index, came.next_step) == (str(found), "entry", index, found.next_step)
 
 
 def test_processes_are_told_to_stop_when_something_is_found(log, pools):

@@ -2,12 +2,17 @@
 
 import shutil
 import sqlite3
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from stanch.crypto import Frontier, SigningKey
 from stanch.errors import Conflict, LedgerUnavailable, LogRolledBack, StoreError, TileConflict
-from stanch.ledger import Ledger, LedgerParams, fsck, open_checkpoint
+from stanch.ledger import Cosigner, Ledger, LedgerParams, NoteSigner, fsck, open_checkpoint
+from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
+from stanch.ledger.integrate import integrate
 from stanch.ledger.publish import Publisher
 from stanch.store import REPLACE, FileBlobs
 
@@ -329,3 +334,190 @@ def test_a_conflict_over_a_tile_that_nobody_wrote_is_asked_again(ground):
         with pytest.raises(StoreError, match="holds none"):
             log.publish()
         ground.blobs.times = 0
+
+
+def forged(ground, size, root=bytes(32)):
+    signer = NoteSigner(ground.reader().origin, ground.key)
+    return sign_checkpoint(Checkpoint(signer.name, size, root), signer).note
+
+
+def left_with_five_entries(ground):
+    """Leave a log of five entries of which three are published."""
+    with ground.create() as log:
+        ground.fill(log, 3)
+        log.publish()
+        ground.fill(log, 2)
+        log._closing.set()  # closed without a last checkpoint
+        log._committer.stop(LedgerUnavailable("closed"))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_remembered_checkpoint_over_another_history_stops_the_log(ground, size):
+    """Smaller than, as large as, and larger than what is published."""
+    left_with_five_entries(ground)
+    kept = ground.params.highwater.read_bytes()
+    ground.params.highwater.write_bytes(forged(ground, size))
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert f"highwater was signed over another history of {size} entries" in caught.value.why
+    ground.params.highwater.write_bytes(kept)
+    ground.open().close()
+
+
+def test_rows_that_the_stored_frontier_does_not_describe_stop_the_log(ground):
+    left_with_five_entries(ground)
+    frontier = Frontier().append([bytes(32)] * 5).to_bytes()
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("UPDATE ledger_log SET frontier = ?", (frontier,))
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert caught.value.why == "rows 3 to 5 do not continue the published tiles"
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_was_signed_before_a_crash_is_published_first_and_with_its_tiles(ground, monkeypatch, before):
+    log = ground.create()
+    if before:
+        ground.fill(log, before)
+        log.publish()
+    ground.fill(log, 1)
+    put = Publisher._put
+
+    def crash(_self, _signed):
+        raise Crash
+
+    monkeypatch.setattr(Publisher, "_put", crash)
+    with pytest.raises(Crash):
+        log.publish()
+    seen = []
+
+    def note(self, signed):
+        tiles = [info.key for info in ground.blobs.list("log/tile/0/")]
+        seen.append((signed.checkpoint.size, f"log/tile/0/000.p/{signed.checkpoint.size}" in tiles))
+        put(self, signed)
+
+    monkeypatch.setattr(Publisher, "_put", note)
+    ground.fill(log, 2)
+    assert log.publish().checkpoint.size == before + 3
+    assert seen == [(before + 1, True), (before + 3, True)]
+    log.close()
+
+
+def test_publishing_again_is_due_when_a_witness_says_so(ground):
+    with ground.create() as log:
+        assert not log._publisher.due(3)
+        log._publisher._witnesses = SimpleNamespace(due=lambda origin, size: (origin, size) == (log.origin, 3))
+        assert log._publisher.due(3)
+        assert not log._publisher.due(4)
+        log._publisher._witnesses = None
+
+
+def test_a_stored_note_over_another_history_stops_the_log(ground):
+    left_with_five_entries(ground)
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO ledger_checkpoint SELECT origin, 4, root, ?, created_ms, 0 FROM ledger_checkpoint",
+            (forged(ground, 4),),
+        )
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert caught.value.why == "stored note 4 was signed over another history of 4 entries"
+
+
+def test_an_anchor_over_another_history_stops_the_log(ground):
+    with ground.create() as log:
+        ground.fill(log, 3)
+        log.publish()
+        note = forged(ground, 2)
+        log._publisher._anchors = SimpleNamespace(memories=lambda origin: {f"anchor of {origin}": note})
+        with pytest.raises(LogRolledBack) as caught:
+            log._publisher.guard()
+        log._publisher._anchors = None
+    assert caught.value.why == f"anchor of {log.origin} was signed over another history of 2 entries"
+
+
+def test_a_row_that_is_gone_behind_the_published_ones_stops_the_log(ground):
+    left_with_five_entries(ground)
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER ledger_entry_no_delete")
+        connection.exec_driver_sql("DELETE FROM ledger_entry WHERE idx = 4")
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert caught.value.why == "rows are missing between 3 and 5"
+
+
+def test_the_notes_that_count_are_those_not_published_and_the_largest_that_is(ground):
+    with ground.create() as log:
+        for _ in range(3):
+            ground.fill(log, 1)
+            log.publish()
+        with ground.tables.write() as connection:
+            for size in (4, 5):
+                connection.exec_driver_sql(
+                    "INSERT INTO ledger_checkpoint SELECT origin, ?, root, ?, created_ms, 0 FROM ledger_checkpoint"
+                    " WHERE size = 1",
+                    (size, b"%d" % size),
+                )
+            found = log._publisher._stored_notes(connection)
+            assert [size for size, _ in found] == [3, 4, 5]
+            assert [note for _, note in found[1:]] == [b"4", b"5"]
+            times = connection.exec_driver_sql("SELECT DISTINCT created_ms FROM ledger_checkpoint").scalars().all()
+            connection.exec_driver_sql("DELETE FROM ledger_checkpoint WHERE size > 3")
+        assert times == [int(ground.clock() * 1000)]
+    assert ground.params.highwater.stat().st_mode & 0o777 == 0o600
+
+
+def test_tiles_that_do_not_lead_to_the_root_are_not_signed_over(ground, monkeypatch):
+    module = sys.modules["stanch.ledger.publish"]
+
+    def other(blobs, rows, old_size, size):
+        integrate(blobs, iter([(data, bytes(32)) for data, _ in rows]), old_size, size)
+
+    monkeypatch.setattr(module, "integrate", other)
+    log = ground.create()
+    ground.fill(log, 3)
+    with pytest.raises(TileConflict):
+        log.publish()
+    with ground.tables.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM ledger_checkpoint").scalar() == 0
+    log._closing.set()
+
+
+def test_what_witnesses_and_anchors_lack_is_made_good_when_nothing_is_new(ground):
+    witness, kept = Cosigner("w.example", SigningKey.from_seed(b"w" * 32)), []
+    with ground.create() as log:
+        ground.fill(log, 3)
+        first = log.publish()
+
+        def cosign(signed, _hashes, _size):
+            note = first.note + witness.cosign(signed.checkpoint.text(), 5).encode()
+            return open_checkpoint(note, log.verifiers)
+
+        log._publisher._witnesses = SimpleNamespace(cosign=cosign, due=lambda *_: False)
+        log._publisher._anchors = SimpleNamespace(memories=lambda _origin: {}, keep_when_due=kept.append)
+        again = log.publish()
+        assert len(again.note) > len(first.note)
+        assert ground.blobs.get("log/checkpoint") == again.note
+        assert kept == [again]
+        log._publisher._witnesses = log._publisher._anchors = None
+
+
+def test_a_published_note_gives_way_to_one_that_says_more_or_is_newer(ground, monkeypatch):
+    one, other = (Cosigner(f"{name}.example", SigningKey.from_seed(name.encode() * 32)) for name in "wv")
+    with ground.create() as log:
+        ground.fill(log, 3)
+        base = log.publish()
+        text = base.checkpoint.text()
+        earlier, later = (base.note + one.cosign(text, time_s).encode() for time_s in (5, 9))
+        both = later + other.cosign(text, 9).encode()
+        assert len(earlier) == len(later)
+        puts, put = [], FileBlobs.put
+        monkeypatch.setattr(FileBlobs, "put", lambda *of, **how: puts.append(of[1]) or put(*of, **how))
+        for note, stands, is_put in (
+            (earlier, earlier, True), (base.note, earlier, False), (later, later, True), (both, both, True),
+            (earlier, both, False), (both, both, False),
+        ):  # fmt: skip
+            puts.clear()
+            log._publisher._put_once(open_checkpoint(note, log.verifiers))
+            assert ground.blobs.get("log/checkpoint") == stands
+            assert bool(puts) == is_put

@@ -143,6 +143,7 @@ def leave(log):
 
 def test_unpublished_rows_that_continue_the_history_stay(published):
     log = published.open()
+    published.clock.seconds += 10
     published.fill(log, 5)
     leave(log)
     published.clock.seconds -= 30
@@ -207,6 +208,7 @@ def test_keys_that_were_replaced_are_those_that_the_entries_tell_of(published):
     ended = Act(kind="tune.run", id=new_act_id(0), principal="p_aaaqeayeaudaocajbifqydiob4")
     told = {"of": "key.rotate", "key_id": unused.key_id}
     log.append(outcome(ended, time_ms=int(published.clock() * 1000), payload=told))
+    published.clock.seconds += 31 * 86_400  # the first signs no more
     log.publish()
     times.append(rotate(published, log, key_id=third.key_id))
     use(published, log, [third, second, first])

@@ -12,11 +12,12 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors import torch as torch_files
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from stanch.errors import InvalidInput, PolicyViolation, Tampered, UnsafeArtifact
 from stanch.seal import BaseModel
-from stanch.seal.load_torch import UnsupportedTokenizer, load_adapter, load_model, load_tokenizer
+from stanch.seal.load_torch import UnsupportedTokenizer, _tensors, load_adapter, load_model, load_tokenizer
 from stanch.terms import Digest
 from stanch.weights import directory_digest
 
@@ -203,6 +204,113 @@ def test_models_that_would_be_filled_with_chance_or_guesses_are_refused(plain, m
         changed = files | {path: text.encode() for path, text in change.items()}
         with make_sealed(changed, name=name).open() as bundle, pytest.raises(InvalidInput):
             load_model(bundle)
+
+
+def test_elements_of_every_type_are_those_that_were_saved(make_sealed, safetensors):
+    bits = torch.arange(48, dtype=torch.uint8)
+    elements = (
+        torch.bool, torch.uint8, torch.int8, torch.float8_e5m2, torch.float8_e4m3fn, torch.float8_e4m3fnuz,
+        torch.float8_e5m2fnuz, torch.float8_e8m0fnu, torch.int16, torch.uint16, torch.float16, torch.bfloat16,
+        torch.int32, torch.uint32, torch.float32, torch.int64, torch.uint64, torch.float64, torch.complex64,
+    )  # fmt: skip
+    tensors = {str(kind): (bits % 2 == 1 if kind == torch.bool else bits.clone().view(kind)) for kind in elements}
+    tensors |= {"none": torch.empty(0, 3), "odd": torch.ones(3, dtype=torch.uint8)}
+    data = torch_files.save(tensors)
+    with make_sealed({"model.safetensors": data}).open() as bundle:
+        found = dict(_tensors(*bundle.read_weights("model.safetensors")))
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape), name
+        assert found[name].contiguous().view(torch.uint8).tolist() == tensor.contiguous().view(torch.uint8).tolist()
+    shifted = safetensors({"a": b"x", "b": bytes(range(8))}).replace(b'"U8", "shape": [8]', b'"F32","shape": [2]')
+    with make_sealed({"model.safetensors": shifted}, name="shifted").open() as bundle:
+        found = dict(_tensors(*bundle.read_weights("model.safetensors")))
+    assert found["b"].view(torch.uint8).tolist() == list(range(8))
+
+
+def test_a_model_in_one_file_loads_and_nothing_is_fetched(plain, make_sealed, monkeypatch):
+    files = files_of(plain / "base")
+    state = {}
+    for name in [name for name in files if name.endswith((".safetensors", ".index.json"))]:
+        data = files.pop(name)
+        state |= torch_files.load(data) if name.endswith(".safetensors") else {}
+    asked, load = [], transformers.LlamaForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        transformers.LlamaForCausalLM, "from_pretrained", lambda *of, **how: asked.append(how) or load(*of, **how)
+    )
+    with make_sealed(files | {"model.safetensors": torch_files.save(state)}).open() as bundle:
+        model = load_model(bundle)
+    monkeypatch.undo()
+    assert [how["local_files_only"] for how in asked] == [True]
+    whole = transformers.LlamaForCausalLM.from_pretrained(plain / "base", dtype="auto")
+    assert torch.equal(logits(model), logits(whole))
+
+
+def test_every_setting_of_a_tokenizer_is_kept(plain, make_sealed):
+    files, settings = files_of(plain / "base"), {
+        "bos_token": "a", "eos_token": "b", "unk_token": "c", "sep_token": "d", "pad_token": "e", "cls_token": "f",
+        "mask_token": {"content": "g", "special": True}, "model_max_length": 55, "padding_side": "left",
+        "truncation_side": "left", "clean_up_tokenization_spaces": True, "split_special_tokens": True,
+        "add_prefix_space": True, "model_input_names": ["input_ids"],
+    }  # fmt: skip
+    files["tokenizer_config.json"] = json.dumps(settings).encode()
+    with make_sealed(files).open() as bundle:
+        tokenizer = load_tokenizer(bundle)
+    settings["mask_token"] = "g"
+    assert {key: tokenizer.init_kwargs[key] for key in settings} == settings
+    for key in ("truncation_side", "padding_side", "model_input_names", "split_special_tokens", "unk_token"):
+        assert getattr(tokenizer, key) == settings[key]
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("extra_special_tokens", ["<tool>"]), ("additional_special_tokens", [{"content": "<tool>", "special": True}]),
+    ("extra_special_tokens", {"tool_token": {"content": "<tool>"}}),
+])  # fmt: skip
+def test_special_tokens_of_ones_own_are_kept_in_every_form(plain, make_sealed, key, value):
+    files = files_of(plain / "base")
+    settings = json.loads(files["tokenizer_config.json"])
+    settings = {name: one for name, one in settings.items() if "special_tokens" not in name}
+    files["tokenizer_config.json"] = json.dumps(settings | {key: value}).encode()
+    with make_sealed(files).open() as bundle:
+        tokenizer = load_tokenizer(bundle)
+    assert "<tool>" in tokenizer.all_special_tokens
+    if isinstance(value, dict):
+        assert tokenizer.special_tokens_map["tool_token"] == "<tool>"
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda bundle: load_adapter(bundle, None)])
+def test_no_loader_takes_a_bundle_that_holds_code(plain, make_sealed, load):
+    files = files_of(plain / "base") | files_of(plain / "adapter") | {"x.py": b"raise SystemExit"}
+    with make_sealed(files).open() as bundle, pytest.raises(UnsafeArtifact, match=r"x\.py"):
+        load(bundle)
+
+
+def test_an_adapter_starts_from_nothing_that_its_configuration_asks_for(plain, make_sealed):
+    files = files_of(plain / "adapter")
+    settings = json.loads(files["adapter_config.json"])
+    files["adapter_config.json"] = json.dumps(
+        settings | {"init_lora_weights": "pissa", "inference_mode": False}
+    ).encode()
+    base = transformers.LlamaForCausalLM.from_pretrained(plain / "base", dtype="auto")
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    with make_sealed(files).open() as bundle:
+        loaded = load_adapter(bundle, base)
+    kept = loaded.peft_config["default"]
+    assert (kept.inference_mode, kept.init_lora_weights) == (True, True)
+    after = loaded.get_base_model().state_dict()
+    for name, value in before.items():
+        found = after.get(name, after.get(name.replace(".weight", ".base_layer.weight")))
+        assert torch.equal(found, value), name
+
+
+def test_an_adapter_that_lacks_a_module_that_it_saves_is_refused(plain, make_sealed):
+    files = files_of(plain / "adapter")
+    settings = json.loads(files["adapter_config.json"])
+    files["adapter_config.json"] = json.dumps(settings | {"modules_to_save": ["lm_head"]}).encode()
+    base = transformers.LlamaForCausalLM.from_pretrained(plain / "base", dtype="auto")
+    with make_sealed(files).open() as bundle, pytest.raises(InvalidInput) as caught:
+        load_adapter(bundle, base)
+    assert caught.value.why == "a module that it saves is not in it"
 
 
 def test_a_tokenizer_without_the_fast_format_is_refused(make_sealed):

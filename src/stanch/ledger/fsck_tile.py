@@ -139,8 +139,6 @@ def read_tile(place: str, read: Callable[[], Found]) -> Found:
         return read()
     except NotFound as error:
         raise LogDamaged(place, None, expected="its bytes", found="none") from error
-    except LogDamaged:
-        raise
     except VerificationError as error:
         raise LogDamaged(place, None, expected="its full length", found=error.what) from error
 

@@ -162,8 +162,9 @@ def load_adapter(
     state = _state(bundle, [_ADAPTER_WEIGHTS])
     try:
         result: Any = peft.set_peft_model_state_dict(model, state)
-    except RuntimeError as error:
-        raise InvalidInput("the adapter does not fit the base model", why="a factor has another shape") from error
+    except (RuntimeError, KeyError) as error:
+        why = "a factor has another shape" if isinstance(error, RuntimeError) else "a module that it saves is not in it"
+        raise InvalidInput("the adapter does not fit the base model", why=why) from error
     missing = [key for key in result.missing_keys if "lora_" in key or ".modules_to_save." in key]
     if strays := sorted([*missing, *result.unexpected_keys]):
         raise InvalidInput(f"the adapter does not fit the base model: {strays[0][:200]} and {len(strays) - 1} more")
