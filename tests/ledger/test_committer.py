@@ -552,3 +552,19 @@ def test_a_thread_that_was_woken_for_nothing_goes_on(ground):
         while not future.done() and time.monotonic() < ends:
             time.sleep(0.01)
         assert future.done()
+
+
+@pytest.mark.parametrize("limit", ["_MAX_BATCH", "_MAX_BATCH_BYTES"])
+def test_a_batch_is_as_large_as_is_allowed(ground, monkeypatch, limit):
+    size = len(ground.entry().encode("example.com/stanch/log"))
+    monkeypatch.setattr(committer_module, limit, 2 if limit == "_MAX_BATCH" else size + 1)
+    sizes, commit, gate = [], Committer._commit, threading.Event()
+    monkeypatch.setattr(Committer, "_commit", lambda self, batch: sizes.append(len(batch)) or commit(self, batch))
+    with ground.create() as log:
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        futures = [log.append_nowait(ground.entry()) for _ in range(5)]
+        gate.set()
+        assert [future.result(10).index for future in futures] == [1, 2, 3, 4, 5]
+    assert sizes == [1, 2, 2, 1]
