@@ -557,7 +557,7 @@ def test_a_thread_that_was_woken_for_nothing_goes_on(ground):
 @pytest.mark.parametrize("limit", ["_MAX_BATCH", "_MAX_BATCH_BYTES"])
 def test_a_batch_is_as_large_as_is_allowed(ground, monkeypatch, limit):
     size = len(ground.entry().encode("example.com/stanch/log"))
-    monkeypatch.setattr(committer_module, limit, 2 if limit == "_MAX_BATCH" else size + 1)
+    monkeypatch.setattr(committer_module, limit, 2 if limit == "_MAX_BATCH" else 2 * size)
     sizes, commit, gate = [], Committer._commit, threading.Event()
     monkeypatch.setattr(Committer, "_commit", lambda self, batch: sizes.append(len(batch)) or commit(self, batch))
     with ground.create() as log:
