@@ -484,10 +484,12 @@ def test_who_waits_for_room_is_told_at_once_that_the_log_stopped(ground, monkeyp
 
 def test_a_full_queue_is_written_at_once(ground, monkeypatch):
     monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
-    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 5)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 30)
     monkeypatch.setattr(committer_module, "_PATIENCE", 3600)  # nobody waits for an entry
     with ground.create() as log:
+        began = time.monotonic()
         futures = [log.append_nowait(ground.entry(number)) for number in range(5)]
+        assert time.monotonic() < began + 20  # they were told of the room
         assert sum(future.done() for future in futures) >= 2
 
 
