@@ -218,6 +218,26 @@ def test_an_acknowledged_entry_that_vanished_stops_the_log(either, others):
     log._closing.set()
 
 
+def test_a_log_that_stopped_stays_so_when_the_newer_database_comes_back(ground):
+    """Whoever brings it back opens the log again: what was refused meanwhile is not made up for."""
+    log = ground.create()
+    for number in range(3):
+        log.append(ground.entry(number))
+    (last,) = [row for row in rows(ground) if row[0] == 2]
+    leaves = [row[2] for row in rows(ground)]
+    set_back(ground, 2)
+    with pytest.raises(LedgerUnavailable):
+        log.append(ground.entry(3))
+    with ground.open_tables().write() as connection:
+        connection.exec_driver_sql("INSERT INTO ledger_entry VALUES (?, ?, ?, ?)", (log.origin, *last))
+        frontier = Frontier().append(leaves).to_bytes()
+        connection.exec_driver_sql("UPDATE ledger_log SET size = 3, frontier = ?", (frontier,))
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry(4))
+    assert isinstance(caught.value.__cause__, LogRolledBack)
+    log._closing.set()
+
+
 def test_a_closed_log_refuses(either):
     log = either.create()
     log.append(either.entry())

@@ -125,6 +125,15 @@ def test_an_adapter_refuses_another_base_model(plain, make_sealed):
         for wrong in (None, Digest.sha256(b"other"), Digest("blake3", digest.value)):
             with pytest.raises(PolicyViolation):
                 load_adapter(bundle, base, base_digest=wrong)
+        assert load_adapter(bundle, base, base_digest=digest).peft_config
+
+
+def test_elements_that_share_bytes_are_named(make_sealed, safetensors):
+    data = safetensors({"w": bytes(4)}).replace(b'"U8", "shape": [4]', b'"F4", "shape": [8]')
+    with make_sealed({"model.safetensors": data}).open() as bundle:
+        header, memory = bundle.read_weights("model.safetensors")
+        with pytest.raises(InvalidInput, match="'w': elements of type F4 are not loaded"):
+            list(_tensors(header, memory))
 
 
 def test_an_adapter_that_does_not_fit_is_refused(plain, make_sealed):
@@ -251,8 +260,8 @@ def test_a_model_in_one_file_loads_and_nothing_is_fetched(plain, make_sealed, mo
 
 def test_every_setting_of_a_tokenizer_is_kept(plain, make_sealed):
     files, settings = files_of(plain / "base"), {
-        "bos_token": "a", "eos_token": "b", "unk_token": "c", "sep_token": "d", "pad_token": "e", "cls_token": "f",
-        "mask_token": {"content": "g", "special": True}, "model_max_length": 55, "padding_side": "left",
+        "bos_token": "a", "eos_token": "b", "unk_token": "c", "sep_token": "content", "pad_token": "e",
+        "cls_token": "f", "mask_token": {"content": "g", "special": True}, "model_max_length": 55, "padding_side": "left",
         "truncation_side": "left", "clean_up_tokenization_spaces": True, "split_special_tokens": True,
         "add_prefix_space": True, "model_input_names": ["input_ids"],
     }  # fmt: skip
