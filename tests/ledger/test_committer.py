@@ -130,6 +130,24 @@ def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
             assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
 
 
+def test_of_two_entries_a_refused_one_leaves_nothing(either):
+    def write_then_refuse(connection):
+        connection.exec_driver_sql("INSERT INTO act_lease VALUES ('lost', 'h', 1, 1)")
+        raise ApprovalsMissing("one of two")
+
+    with either.create() as log:
+        gate = threading.Event()
+        first = log.append_nowait(either.entry(0), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        futures = [log.append_nowait(either.entry(1), within=write_then_refuse), log.append_nowait(either.entry(2))]
+        gate.set()
+        assert isinstance(futures[0].exception(10), ApprovalsMissing)
+        assert futures[1].result(10).index == 1
+        with either.tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == []
+
+
 def test_openings_are_kept_with_their_entry(either):
     opening = Opening.make("actor.user.email_addr", "alice@example.com")
     entry = replace(either.entry(), openings=(opening,))
