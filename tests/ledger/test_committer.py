@@ -130,6 +130,24 @@ def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
             assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
 
 
+def test_of_two_entries_a_refused_one_leaves_nothing(either):
+    def write_then_refuse(connection):
+        connection.exec_driver_sql("INSERT INTO act_lease VALUES ('lost', 'h', 1, 1)")
+        raise ApprovalsMissing("one of two")
+
+    with either.create() as log:
+        gate = threading.Event()
+        first = log.append_nowait(either.entry(0), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        futures = [log.append_nowait(either.entry(1), within=write_then_refuse), log.append_nowait(either.entry(2))]
+        gate.set()
+        assert isinstance(futures[0].exception(10), ApprovalsMissing)
+        assert futures[1].result(10).index == 1
+        with either.tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == []
+
+
 def test_openings_are_kept_with_their_entry(either):
     opening = Opening.make("actor.user.email_addr", "alice@example.com")
     entry = replace(either.entry(), openings=(opening,))
@@ -215,6 +233,26 @@ def test_an_acknowledged_entry_that_vanished_stops_the_log(either, others):
         assert "entry 2, which was acknowledged here" in caught.value.why
         assert isinstance(caught.value.__cause__, LogRolledBack)
     assert len(rows(either)) == 2 + others
+    log._closing.set()
+
+
+def test_a_log_that_stopped_stays_so_when_the_newer_database_comes_back(ground):
+    """Whoever brings it back opens the log again: what was refused meanwhile is not made up for."""
+    log = ground.create()
+    for number in range(3):
+        log.append(ground.entry(number))
+    (last,) = [row for row in rows(ground) if row[0] == 2]
+    leaves = [row[2] for row in rows(ground)]
+    set_back(ground, 2)
+    with pytest.raises(LedgerUnavailable):
+        log.append(ground.entry(3))
+    with ground.open_tables().write() as connection:
+        connection.exec_driver_sql("INSERT INTO ledger_entry VALUES (?, ?, ?, ?)", (log.origin, *last))
+        frontier = Frontier().append(leaves).to_bytes()
+        connection.exec_driver_sql("UPDATE ledger_log SET size = 3, frontier = ?", (frontier,))
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry(4))
+    assert isinstance(caught.value.__cause__, LogRolledBack)
     log._closing.set()
 
 
@@ -484,10 +522,12 @@ def test_who_waits_for_room_is_told_at_once_that_the_log_stopped(ground, monkeyp
 
 def test_a_full_queue_is_written_at_once(ground, monkeypatch):
     monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
-    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 5)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 30)
     monkeypatch.setattr(committer_module, "_PATIENCE", 3600)  # nobody waits for an entry
     with ground.create() as log:
+        began = time.monotonic()
         futures = [log.append_nowait(ground.entry(number)) for number in range(5)]
+        assert time.monotonic() < began + 20  # they were told of the room
         assert sum(future.done() for future in futures) >= 2
 
 
@@ -552,3 +592,19 @@ def test_a_thread_that_was_woken_for_nothing_goes_on(ground):
         while not future.done() and time.monotonic() < ends:
             time.sleep(0.01)
         assert future.done()
+
+
+@pytest.mark.parametrize("limit", ["_MAX_BATCH", "_MAX_BATCH_BYTES"])
+def test_a_batch_is_as_large_as_is_allowed(ground, monkeypatch, limit):
+    size = len(ground.entry().encode("example.com/stanch/log"))
+    monkeypatch.setattr(committer_module, limit, 2 if limit == "_MAX_BATCH" else 2 * size)
+    sizes, commit, gate = [], Committer._commit, threading.Event()
+    monkeypatch.setattr(Committer, "_commit", lambda self, batch: sizes.append(len(batch)) or commit(self, batch))
+    with ground.create() as log:
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        futures = [log.append_nowait(ground.entry()) for _ in range(5)]
+        gate.set()
+        assert [future.result(10).index for future in futures] == [1, 2, 3, 4, 5]
+    assert sizes == [1, 2, 2, 1]

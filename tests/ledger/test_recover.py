@@ -326,6 +326,21 @@ def test_rows_come_back_into_postgresql(pg_ground, first, last):
     assert is_whole(pg_ground, SIZE)
 
 
+def test_a_changed_row_is_replaced_in_postgresql_and_none_can_be_changed_after(pg_ground):
+    with pg_ground.create() as log:
+        pg_ground.fill(log, 5)
+        pg_ground.signed = log.publish()
+    changed = pg_ground.reader().entry(2).replace(b'"tune.run"', b'"tune.fun"')
+    with pg_ground.tables.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+        connection.exec_driver_sql(
+            "UPDATE ledger_entry SET data = ?, leaf_hash = ? WHERE idx = 2", (changed, leaf_hash(changed))
+        )
+        connection.exec_driver_sql("ALTER TABLE ledger_entry ENABLE TRIGGER USER")
+    assert run(pg_ground).set_aside == 1
+    assert is_whole(pg_ground, 5)
+
+
 def test_a_recovery_lets_a_log_go_on_whose_last_clock_was_ahead(published):
     """A year's wait, on a machine that has no other clock to ask."""
     with published.open() as log:

@@ -125,6 +125,15 @@ def test_an_adapter_refuses_another_base_model(plain, make_sealed):
         for wrong in (None, Digest.sha256(b"other"), Digest("blake3", digest.value)):
             with pytest.raises(PolicyViolation):
                 load_adapter(bundle, base, base_digest=wrong)
+        assert load_adapter(bundle, base, base_digest=digest).peft_config
+
+
+def test_elements_that_share_bytes_are_named(make_sealed, safetensors):
+    data = safetensors({"w": bytes(4)}).replace(b'"U8", "shape": [4]', b'"F4", "shape": [8]')
+    with make_sealed({"model.safetensors": data}).open() as bundle:
+        header, memory = bundle.read_weights("model.safetensors")
+        with pytest.raises(InvalidInput, match="'w': elements of type F4 are not loaded"):
+            list(_tensors(header, memory))
 
 
 def test_an_adapter_that_does_not_fit_is_refused(plain, make_sealed):
@@ -171,6 +180,7 @@ def test_the_tokenizer_is_the_same(plain, make_sealed):
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}),
         ("modeling.py", None),
         ("sub/kernel.so", None),
+        ("module.pyc", None),
     ],
     ids=str,
 )
@@ -238,6 +248,8 @@ def test_a_model_in_one_file_loads_and_nothing_is_fetched(plain, make_sealed, mo
     monkeypatch.setattr(
         transformers.LlamaForCausalLM, "from_pretrained", lambda *of, **how: asked.append(how) or load(*of, **how)
     )
+    # What asks for no code stays.
+    files["config.json"] = json.dumps(json.loads(files["config.json"]) | {"trust_remote_code": False}).encode()
     with make_sealed(files | {"model.safetensors": torch_files.save(state)}).open() as bundle:
         model = load_model(bundle)
     monkeypatch.undo()
@@ -248,9 +260,9 @@ def test_a_model_in_one_file_loads_and_nothing_is_fetched(plain, make_sealed, mo
 
 def test_every_setting_of_a_tokenizer_is_kept(plain, make_sealed):
     files, settings = files_of(plain / "base"), {
-        "bos_token": "a", "eos_token": "b", "unk_token": "c", "sep_token": "d", "pad_token": "e", "cls_token": "f",
-        "mask_token": {"content": "g", "special": True}, "model_max_length": 55, "padding_side": "left",
-        "truncation_side": "left", "clean_up_tokenization_spaces": True, "split_special_tokens": True,
+        "bos_token": "a", "eos_token": "b", "unk_token": "c", "sep_token": "content", "pad_token": "e",
+        "cls_token": "f", "mask_token": {"content": "g", "special": True}, "model_max_length": 55,
+        "padding_side": "left", "truncation_side": "left", "clean_up_tokenization_spaces": True, "split_special_tokens": True,
         "add_prefix_space": True, "model_input_names": ["input_ids"],
     }  # fmt: skip
     files["tokenizer_config.json"] = json.dumps(settings).encode()
@@ -311,6 +323,43 @@ def test_an_adapter_that_lacks_a_module_that_it_saves_is_refused(plain, make_sea
     with make_sealed(files).open() as bundle, pytest.raises(InvalidInput) as caught:
         load_adapter(bundle, base)
     assert caught.value.why == "a module that it saves is not in it"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("config.json", {"model_type": ["llama"]}, "unknown model_type"),
+        ("config.json", {"architectures": []}, "expected an architecture"),
+        ("config.json", {"architectures": {"a": "b"}}, "expected an architecture"),
+        ("model.safetensors.index.json", {"weight_map": ["a"]}, "expected a weight_map"),
+        ("model.safetensors.index.json", {"weight_map": {}}, "expected a weight_map"),
+    ],
+    ids=str,
+)
+def test_what_a_configuration_may_not_say_is_named(plain, make_sealed, name, change, said):
+    files = files_of(plain / "base")
+    files[name] = json.dumps(json.loads(files[name]) | change).encode()
+    with make_sealed(files).open() as bundle, pytest.raises(InvalidInput, match=f"{name}: {said}"):
+        load_model(bundle)
+
+
+def test_a_tensor_in_two_shards_is_refused(plain, make_sealed):
+    files = files_of(plain / "base")
+    index = json.loads(files["model.safetensors.index.json"])
+    files["copy.safetensors"] = files[next(iter(index["weight_map"].values()))]
+    index["weight_map"]["another"] = "copy.safetensors"
+    files["model.safetensors.index.json"] = json.dumps(index).encode()
+    with make_sealed(files).open() as bundle, pytest.raises(InvalidInput, match="stands in two files"):
+        load_model(bundle)
+
+
+def test_a_chat_template_may_stand_among_the_settings(plain, make_sealed):
+    files = files_of(plain / "base")
+    template = files.pop("chat_template.jinja").decode()
+    settings = json.loads(files["tokenizer_config.json"]) | {"chat_template": template}
+    files["tokenizer_config.json"] = json.dumps(settings).encode()
+    with make_sealed(files).open() as bundle:
+        assert load_tokenizer(bundle).chat_template == template == TEMPLATE
 
 
 def test_a_tokenizer_without_the_fast_format_is_refused(make_sealed):
