@@ -130,12 +130,16 @@ def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
             assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
 
 
-def test_of_two_entries_a_refused_one_leaves_nothing(either):
+def test_alone_or_of_two_a_refused_entry_leaves_nothing(either):
     def write_then_refuse(connection):
         connection.exec_driver_sql("INSERT INTO act_lease VALUES ('lost', 'h', 1, 1)")
         raise ApprovalsMissing("one of two")
 
     with either.create() as log:
+        with pytest.raises(ApprovalsMissing):
+            log.append(either.entry(0), within=write_then_refuse)
+        with either.tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == []
         gate = threading.Event()
         first = log.append_nowait(either.entry(0), within=lambda _: gate.wait(60) and None)
         while first.running() is False:
