@@ -260,6 +260,17 @@ def test_a_log_that_stopped_stays_so_when_the_newer_database_comes_back(ground):
     log._closing.set()
 
 
+def test_a_log_whose_row_is_gone_says_so(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    with ground.open_tables().write() as connection:
+        connection.exec_driver_sql("DELETE FROM ledger_log")
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry())
+    assert caught.value.why == f"log {log.origin}: its row is gone from the database"
+    log._closing.set()
+
+
 def test_a_closed_log_refuses(either):
     log = either.create()
     log.append(either.entry())
