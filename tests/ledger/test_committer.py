@@ -623,3 +623,41 @@ def test_a_batch_is_as_large_as_is_allowed(ground, monkeypatch, limit):
         gate.set()
         assert [future.result(10).index for future in futures] == [1, 2, 3, 4, 5]
     assert sizes == [1, 2, 2, 1]
+
+
+def test_a_server_that_comes_back_is_asked_whether_the_entry_is_durable(ground, monkeypatch):
+    log = ground.create()
+    log.append(ground.entry())
+    write, refused = ground.tables.write, []
+
+    @contextlib.contextmanager
+    def lost():
+        monkeypatch.setattr(ground.tables, "write", away)
+        with write() as connection:
+            yield connection
+        raise CommitUnknown("the connection broke")
+
+    def away():
+        refused.append(1)
+        if len(refused) == 3:
+            monkeypatch.setattr(ground.tables, "write", write)
+        raise StoreError("nobody answers")
+
+    monkeypatch.setattr("stanch.ledger.committer._READ_BACK_PAUSE", 0.01)
+    monkeypatch.setattr(ground.tables, "write", lost)
+    assert log.append_nowait(ground.entry()).result(10).index == 1
+    assert len(refused) == 3
+    log.close()
+
+
+def test_a_size_that_was_set_back_below_what_was_acknowledged_stops_the_log(ground):
+    log = ground.create()
+    for number in range(3):
+        log.append(ground.entry(number))
+    with ground.open_tables().write() as connection:
+        frontier = Frontier().append([row[2] for row in rows(ground)][:2]).to_bytes()
+        connection.exec_driver_sql("UPDATE ledger_log SET size = 2, frontier = ?", (frontier,))
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry(3))
+    assert isinstance(caught.value.__cause__, LogRolledBack)
+    log._closing.set()
