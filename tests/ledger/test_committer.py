@@ -27,7 +27,7 @@ from stanch.errors import (
 )
 from stanch.ledger import Ledger, Opening
 from stanch.ledger import committer as committer_module
-from stanch.ledger.committer import Committer, PreparedEntry
+from stanch.ledger.committer import Committer, PreparedEntry, _Log
 
 
 def rows(ground):
@@ -661,3 +661,28 @@ def test_a_size_that_was_set_back_below_what_was_acknowledged_stops_the_log(grou
         log.append(ground.entry(3))
     assert isinstance(caught.value.__cause__, LogRolledBack)
     log._closing.set()
+
+
+def test_times_are_compared_with_the_last_recorded_one_and_with_the_servers_to_the_minute():
+    alone = _Log(Frontier(), 100_000, None)
+    alone.check_clock(40_000)
+    with pytest.raises(ClockWentBack, match="60 s before"):
+        alone.check_clock(39_999)
+    alone.check_clock(10**12)
+    for recorded in (200_000, 10**9):  # one ahead of the server's binds nobody
+        served = _Log(Frontier(), recorded, 200_000)
+        served.check_clock(140_000)
+        served.check_clock(260_000)
+        with pytest.raises(ClockWentBack, match="60 s before"):
+            served.check_clock(139_999)
+        with pytest.raises(ClockAhead, match="60 s ahead"):
+            served.check_clock(260_001)
+
+
+def test_an_opening_is_kept_for_its_own_principal_or_the_entrys(ground):
+    openings = (Opening("actor.user.name", bytes(32), "Alice"), Opening("user.name", bytes(32), "Bob", "p_" + "b" * 26))
+    with ground.create() as log:
+        log.append(replace(ground.entry(), openings=openings))
+        with ground.tables.read() as connection:
+            kept = connection.exec_driver_sql("SELECT value, principal FROM ledger_opening ORDER BY value").all()
+    assert kept == [('"Alice"', ground.entry().act.principal), ('"Bob"', "p_" + "b" * 26)]
