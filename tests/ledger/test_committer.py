@@ -686,3 +686,18 @@ def test_an_opening_is_kept_for_its_own_principal_or_the_entrys(ground):
         with ground.tables.read() as connection:
             kept = connection.exec_driver_sql("SELECT value, principal FROM ledger_opening ORDER BY value").all()
     assert kept == [('"Alice"', ground.entry().act.principal), ('"Bob"', "p_" + "b" * 26)]
+
+
+def test_the_main_thread_lets_another_write_and_a_timeout_holds_for_whoever_waits(ground):
+    writers, gate = [], threading.Event()
+    with ground.create() as log, ThreadPoolExecutor(1) as pool:
+        log.append(ground.entry(), within=lambda _: writers.append(threading.current_thread().name))
+        assert writers == ["stanch-committer"]
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        second = log.append_nowait(ground.entry())
+        waiting = pool.submit(second.result, 0.1)
+        assert isinstance(waiting.exception(10), TimeoutError)
+        gate.set()
+        assert second.result(10).index == 2
