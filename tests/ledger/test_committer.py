@@ -27,7 +27,7 @@ from stanch.errors import (
 )
 from stanch.ledger import Ledger, Opening
 from stanch.ledger import committer as committer_module
-from stanch.ledger.committer import Committer, PreparedEntry
+from stanch.ledger.committer import Committer, PreparedEntry, _Log
 
 
 def rows(ground):
@@ -130,12 +130,16 @@ def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
             assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
 
 
-def test_of_two_entries_a_refused_one_leaves_nothing(either):
+def test_alone_or_of_two_a_refused_entry_leaves_nothing(either):
     def write_then_refuse(connection):
         connection.exec_driver_sql("INSERT INTO act_lease VALUES ('lost', 'h', 1, 1)")
         raise ApprovalsMissing("one of two")
 
     with either.create() as log:
+        with pytest.raises(ApprovalsMissing):
+            log.append(either.entry(0), within=write_then_refuse)
+        with either.tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == []
         gate = threading.Event()
         first = log.append_nowait(either.entry(0), within=lambda _: gate.wait(60) and None)
         while first.running() is False:
@@ -253,6 +257,17 @@ def test_a_log_that_stopped_stays_so_when_the_newer_database_comes_back(ground):
     with pytest.raises(LedgerUnavailable) as caught:
         log.append(ground.entry(4))
     assert isinstance(caught.value.__cause__, LogRolledBack)
+    log._closing.set()
+
+
+def test_a_log_whose_row_is_gone_says_so(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    with ground.open_tables().write() as connection:
+        connection.exec_driver_sql("DELETE FROM ledger_log")
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry())
+    assert caught.value.why == f"log {log.origin}: its row is gone from the database"
     log._closing.set()
 
 
@@ -608,3 +623,81 @@ def test_a_batch_is_as_large_as_is_allowed(ground, monkeypatch, limit):
         gate.set()
         assert [future.result(10).index for future in futures] == [1, 2, 3, 4, 5]
     assert sizes == [1, 2, 2, 1]
+
+
+def test_a_server_that_comes_back_is_asked_whether_the_entry_is_durable(ground, monkeypatch):
+    log = ground.create()
+    log.append(ground.entry())
+    write, refused = ground.tables.write, []
+
+    @contextlib.contextmanager
+    def lost():
+        monkeypatch.setattr(ground.tables, "write", away)
+        with write() as connection:
+            yield connection
+        raise CommitUnknown("the connection broke")
+
+    def away():
+        refused.append(1)
+        if len(refused) == 3:
+            monkeypatch.setattr(ground.tables, "write", write)
+        raise StoreError("nobody answers")
+
+    monkeypatch.setattr("stanch.ledger.committer._READ_BACK_PAUSE", 0.01)
+    monkeypatch.setattr(ground.tables, "write", lost)
+    assert log.append_nowait(ground.entry()).result(10).index == 1
+    assert len(refused) == 3
+    log.close()
+
+
+def test_a_size_that_was_set_back_below_what_was_acknowledged_stops_the_log(ground):
+    log = ground.create()
+    for number in range(3):
+        log.append(ground.entry(number))
+    with ground.open_tables().write() as connection:
+        frontier = Frontier().append([row[2] for row in rows(ground)][:2]).to_bytes()
+        connection.exec_driver_sql("UPDATE ledger_log SET size = 2, frontier = ?", (frontier,))
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry(3))
+    assert isinstance(caught.value.__cause__, LogRolledBack)
+    log._closing.set()
+
+
+def test_times_are_compared_with_the_last_recorded_one_and_with_the_servers_to_the_minute():
+    alone = _Log(Frontier(), 100_000, None)
+    alone.check_clock(40_000)
+    with pytest.raises(ClockWentBack, match="60 s before"):
+        alone.check_clock(39_999)
+    alone.check_clock(10**12)
+    for recorded in (200_000, 10**9):  # one ahead of the server's binds nobody
+        served = _Log(Frontier(), recorded, 200_000)
+        served.check_clock(140_000)
+        served.check_clock(260_000)
+        with pytest.raises(ClockWentBack, match="60 s before"):
+            served.check_clock(139_999)
+        with pytest.raises(ClockAhead, match="60 s ahead"):
+            served.check_clock(260_001)
+
+
+def test_an_opening_is_kept_for_its_own_principal_or_the_entrys(ground):
+    openings = (Opening("actor.user.name", bytes(32), "Alice"), Opening("user.name", bytes(32), "Bob", "p_" + "b" * 26))
+    with ground.create() as log:
+        log.append(replace(ground.entry(), openings=openings))
+        with ground.tables.read() as connection:
+            kept = connection.exec_driver_sql("SELECT value, principal FROM ledger_opening ORDER BY value").all()
+    assert kept == [('"Alice"', ground.entry().act.principal), ('"Bob"', "p_" + "b" * 26)]
+
+
+def test_the_main_thread_lets_another_write_and_a_timeout_holds_for_whoever_waits(ground):
+    writers, gate = [], threading.Event()
+    with ground.create() as log, ThreadPoolExecutor(1) as pool:
+        log.append(ground.entry(), within=lambda _: writers.append(threading.current_thread().name))
+        assert writers == ["stanch-committer"]
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
+        while first.running() is False:
+            pass
+        second = log.append_nowait(ground.entry())
+        waiting = pool.submit(second.result, 0.1)
+        assert isinstance(waiting.exception(10), TimeoutError)
+        gate.set()
+        assert second.result(10).index == 2

@@ -52,7 +52,7 @@ class Pool:
 @pytest.fixture
 def pools(monkeypatch):
     monkeypatch.setattr(MODULE, "PAGE", 256)
-    monkeypatch.setattr(MODULE, "_AHEAD", 1)
+    monkeypatch.setattr(MODULE, "_AHEAD", 2)
     monkeypatch.setattr(MODULE, "ProcessPoolExecutor", Pool)
     Pool.made = []
     return Pool.made
@@ -75,7 +75,7 @@ def test_processes_work_a_few_pages_ahead_of_the_reader(log, pools):
     assert pools == []
     assert fsck(log.reader(), log.policy, place=log.place, jobs=2) == whole
     (pool,) = pools
-    assert (pool.count, pool.method, pool.most, pool.waiting, pool.ended) == (2, "spawn", 3, 0, [True])
+    assert (pool.count, pool.method, pool.most, pool.waiting, pool.ended) == (2, "spawn", 5, 0, [True])
 
 
 def test_pages_of_several_tiles_are_divided_into_them(log, monkeypatch):

@@ -262,8 +262,8 @@ def test_every_setting_of_a_tokenizer_is_kept(plain, make_sealed):
     files, settings = files_of(plain / "base"), {
         "bos_token": "a", "eos_token": "b", "unk_token": "c", "sep_token": "content", "pad_token": "e",
         "cls_token": "f", "mask_token": {"content": "g", "special": True}, "model_max_length": 55,
-        "padding_side": "left", "truncation_side": "left", "clean_up_tokenization_spaces": True, "split_special_tokens": True,
-        "add_prefix_space": True, "model_input_names": ["input_ids"],
+        "padding_side": "left", "truncation_side": "left", "clean_up_tokenization_spaces": True,
+        "split_special_tokens": True, "add_prefix_space": True, "model_input_names": ["input_ids"],
     }  # fmt: skip
     files["tokenizer_config.json"] = json.dumps(settings).encode()
     with make_sealed(files).open() as bundle:
