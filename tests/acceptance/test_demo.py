@@ -69,10 +69,12 @@ def demo(tmp_path_factory):
 
 
 def play_demo(folder):
-    """Interrupt a demo in its second step, go on with it in another process, and return how it ended."""
+    """Interrupt a demo, by a relative path, in its second step, go on with it here, and return how it ended."""
     # So that Ctrl-C reaches it, as in a terminal; where tests run in the background it is ignored.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "stanch", "demo", str(folder), "--model", "tiny"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "stanch", "demo", folder.name, "--model", "tiny"]
+    process = subprocess.Popen(
+        command, cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
     for line in process.stdout:
         if line.lstrip().startswith("2/11"):
             break
