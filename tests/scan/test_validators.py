@@ -233,6 +233,7 @@ def test_decisions(name, value, accepted):
         ("payment-card", b"5555-1234-1234-1234", "credit card: ", False),  # its first twelve digits fit by chance
         ("payment-card", b"3521 0044 1770 0008 123", "card number: ", True),
         ("url-credentials", b"sender:{token}", "ses://", False),
+        ("url-credentials", b"sender:{k8Jq2Pz", "ses://", True),  # a brace may begin a password
         ("url-credentials", b"SourcePhoneNo:JWTToken", "ringc://", False),
         ("url-credentials", b"user:webhook", "rocket://", False),
         ("quoted-secret", b"inspector2:GetFindingsReportStatus", '"inspector2:GetEncryptionKey","', False),

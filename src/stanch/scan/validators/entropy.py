@@ -150,7 +150,8 @@ def url_credentials(value: bytes, left: str) -> Verdict:
     stands_for = (
         lowered == user.lower()
         or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$"))
-        or lowered[:1] in (b"[", b"{", b"$")
+        or lowered[:1] in (b"[", b"$")
+        or (lowered[:1], lowered[-1:]) == (b"{", b"}")
     )
     if _PORT.match(secret) or _REPOSITORY.search(left):  # the host's own port, and what is asked of it
         return REJECT
