@@ -4,8 +4,9 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 from cedarpy import PolicySet, Schema, policies_to_json_str, validate_policies
@@ -184,7 +185,9 @@ def _templates(policies: list[Policy]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
+@lru_cache(maxsize=4)
+def _validate(text: str) -> tuple[Mapping[str, Policy], Schema]:
+    """Return the policies of a text by their id, and the schema; what is in force is looked at again and again."""
     if len(text) > _MAX_POLICIES:
         raise InvalidInput(f"policies: expected at most {_MAX_POLICIES} characters, found {len(text)}")
     _check_nesting(text)
@@ -211,7 +214,7 @@ def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
                 why="names that begin with scoped- are those of grants for one resource",
             )
         policies[name] = Policy(name, one["effect"], _scope_actions(one["action"]), one)
-    return policies, schema
+    return MappingProxyType(policies), schema
 
 
 def _check_nesting(text: str) -> None:
