@@ -294,7 +294,7 @@ def _fork(act: Callable[[], int], seconds: float, *, quiet: bool = True) -> int 
         pid = os.fork()
         if not pid:
             _act(act, seconds, folder, quiet=quiet)
-        status = _wait(pid, time.monotonic() + max(WALL_S, 10 * seconds))
+        status = _wait(pid, time.monotonic() + max(WALL_S, 3 * seconds))
     if os.WIFSIGNALED(status):
         return None if os.WTERMSIG(status) in {signal.SIGXCPU, signal.SIGKILL} else FAILED
     return os.WEXITSTATUS(status)

@@ -6,6 +6,8 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,7 @@ from stanch.errors import (
     StoreError,
 )
 from stanch.ledger import Cosigner, LedgerParams, TrustPolicy, Witness, verify_proof, witness_client, witness_http
+from stanch.ledger import log as log_module
 from stanch.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
@@ -752,6 +755,29 @@ def test_waiting_for_the_quorum(witnessed):
             log.require_quorum(later, timeout_seconds=0.3)
         assert time.monotonic() - begun < 5
         witnessed.network.down = False
+
+
+def test_it_waits_for_a_quorum_and_asks_again(witnessed, monkeypatch):
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        witnessed.network.down = False
+        log._publisher._witnesses._patience[witnessed.params.witnesses[0].key.vkey].until = 0
+
+    with witnessed.create() as log:
+        witnessed.network.down = True
+        ref = log.append(witnessed.entry())
+        monkeypatch.setattr(log_module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        assert len(log.require_quorum(ref).cosignatures) == 1
+        assert slept == [0.2]
+
+
+def test_no_quorum_covers_an_entry_that_is_not_there(witnessed):
+    with witnessed.create() as log:
+        ref = log.append(witnessed.entry())
+        with pytest.raises(NotFound, match="has no entry 1"):
+            log.require_quorum(replace(ref, index=1))
 
 
 def test_the_empty_log_can_be_cosigned(witnessed):

@@ -17,6 +17,7 @@ from stanch.errors import (
     Conflict,
     LedgerUnavailable,
     LogRolledBack,
+    NotFound,
     QuorumUnmet,
     StanchError,
     VerificationError,
@@ -250,19 +251,21 @@ class Ledger:
 
         Raises:
             QuorumUnmet: The policy's quorum was not reached in time.
+            NotFound: This log holds no such entry.
             LogRolledBack: A witness saw a longer log, or another history.
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
             signed = self.publish()
+            if ref.index >= signed.checkpoint.size:
+                raise NotFound(f"log {self.origin}: has no entry {ref.index}")
             try:
                 self.policy.require_quorum(signed.cosignatures)
             except QuorumUnmet:
                 if time.monotonic() > deadline:
                     raise
             else:
-                if signed.checkpoint.size > ref.index:
-                    return signed
+                return signed
             time.sleep(_QUORUM_POLL_SECONDS)
 
     def anchor(self) -> SignedCheckpoint:
