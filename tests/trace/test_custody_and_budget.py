@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -49,8 +50,9 @@ def test_a_chain_reads_back(tmp_path):
         lambda lines: [lines[0].replace(b",", b", ", 1), *lines[1:]],
         lambda lines: [*lines[:-1], lines[-1].rstrip(b"\n")],
         lambda lines: [*lines[:-1], b"{}\n"],
+        lambda lines: [re.sub(b'"previous":"..', '"previous":"é'.encode(), lines[0]), *lines[1:]],
     ],
-    ids=["reordered", "first missing", "gap", "repeated", "edited", "not canonical", "cut off", "not a line"],
+    ids=["reordered", "first missing", "gap", "repeated", "edited", "not canonical", "cut off", "not a line", "accent"],
 )
 def test_a_chain_that_was_changed_is_refused(tmp_path, change):
     lines = chain(tmp_path / "c")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from watching import MODEL, START, infer_entries, refusal, who, window_entry
 
@@ -68,6 +68,7 @@ def test_a_payload_of_another_form_is_refused_by_its_index(payload):
 
 @settings(max_examples=60)
 @given(st.binary(max_size=300))
+@example(b'{"x":' + b"[" * 9000)
 def test_bytes_that_are_no_entry_are_refused(data):
     with pytest.raises(InvalidInput):
         list(read_entries([(0, data)]))

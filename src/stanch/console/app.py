@@ -251,7 +251,7 @@ def _json_fields(data: bytes, request: Request) -> dict[str, Any]:
         raise InvalidInput("expected application/json")
     try:
         fields = msgspec.json.decode(data, type=dict[str, Any]) if data else {}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput("the body is no JSON object") from error
     return fields
 

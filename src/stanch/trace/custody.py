@@ -95,7 +95,7 @@ def read_custody(path: Path, case_id: str) -> Custody:
             line = msgspec.convert(fields, Line)
         except (InvalidInput, msgspec.ValidationError) as error:
             raise CustodyBroken(f"{path}: line {number} is not a custody line") from error
-        follows = hmac.compare_digest(line.previous, heads[-1]) and line.n == number
+        follows = hmac.compare_digest(line.previous.encode(), heads[-1].encode()) and line.n == number
         if not follows or canonical_json(fields) != raw:
             raise CustodyBroken(
                 f"{path}: line {number} does not follow line {number - 1}",

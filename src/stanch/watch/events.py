@@ -201,7 +201,7 @@ def read_entry(index: int, data: bytes) -> Event:
     """
     try:
         found = _ENTRY.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"entry {index}: it is not an entry of a log", why=str(error)[:200]) from error
     ours = found.unmapped.stanch
     kind, phase, subjects = ours.kind, ours.phase, ours.subject
@@ -229,7 +229,7 @@ def read_entries(tail: Tail) -> Iterator[Event]:
 def _read(index: int, payload: Raw, decoder: msgspec.json.Decoder[_Payload]) -> _Payload:
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
             f"entry {index}: its payload is not as the gateway writes it", why=str(error)[:200],
             next_step="another release wrote it: run the watch of that release",

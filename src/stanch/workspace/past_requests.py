@@ -41,7 +41,7 @@ def past_requests(
         about = {one for listed in named.values() for one in listed}
         refs = [ArtifactRef(one.kind, one.name, Digest.parse(one.digest)) for one in about]
         facts = dict(zip(about, people.facts_of_resources(refs), strict=True))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInput("log: an entry of the last week is malformed", next_step="stanch log verify") from error
     found = defaultdict[tuple[str, ResourceFacts], set[str]](set)
     for (kind, subjects), principals in asked.items():
